@@ -1,0 +1,270 @@
+/* tandem.h: the public interface of Tandem, an inference engine for GGUF language models.
+ *
+ * Handles are opaque and there are no globals: an engine owns a model (weights, tokenizer, plans, the pool of K/V pages),
+ * a session is one sequence of tokens on it. Every fallible function returns a status (0 = ok) and describes the fault in
+ * the error it is given (NULL is allowed). Nothing here prints, exits, installs a signal handler or changes the locale.
+ *
+ * Threads: an engine may be read by any thread (info, tokenize, explain). The sessions of one engine share its pool and
+ * its worker threads, so calls that evaluate tokens are serialised by the caller: one thread at a time per engine.
+ * Sizes: size_t bytes and counts, int32_t token ids, int64_t positions. Text is UTF-8, a pointer and a length. */
+#ifndef TANDEM_H
+#define TANDEM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define TANDEM_VERSION_MAJOR 0
+#define TANDEM_VERSION_MINOR 1
+#define TANDEM_VERSION_PATCH 0
+
+#if defined(__GNUC__)
+#define TANDEM_API __attribute__((visibility("default")))
+#else
+#define TANDEM_API
+#endif
+
+/* ---- status and error ------------------------------------------------------------------------------------------- */
+
+/* Numbers are pinned: they may be stored and compared across releases. */
+typedef enum tandem_status {
+  TANDEM_OK = 0,
+  TANDEM_ERROR_ARGUMENT = 1,     /* a parameter is missing or out of range */
+  TANDEM_ERROR_MEMORY = 2,       /* an allocation failed, or the plan does not fit the memory there is */
+  TANDEM_ERROR_OPEN = 3,         /* a file is missing or cannot be opened */
+  TANDEM_ERROR_IO = 4,           /* reading or writing failed */
+  TANDEM_ERROR_FORMAT = 5,       /* a file's content is not what its format allows */
+  TANDEM_ERROR_UNSUPPORTED = 6,  /* well formed, but not something this build can do */
+  TANDEM_ERROR_CONTEXT = 7,      /* more tokens than the context holds */
+  TANDEM_ERROR_CANCELLED = 8,    /* a callback asked to stop */
+  TANDEM_ERROR_NONFINITE = 9,    /* the model produced NaN or infinity where a number is needed */
+  TANDEM_ERROR_BUSY = 10,        /* the pool of K/V pages is exhausted, or an object is still lent out */
+  TANDEM_ERROR_INTERNAL = 11     /* a mistake of ours: a plan that does not verify, for example */
+} tandem_status;
+
+typedef struct tandem_error {
+  int32_t code;    /* a tandem_status */
+  uint64_t offset; /* of the fault in a file, in bytes; 0 if there is none */
+  char field[64];  /* the key, tensor, option or parameter at fault, or "" */
+  char text[512];  /* one line: the thing, what is wrong, both values */
+} tandem_error;
+
+/* Name of a status such as "TANDEM_ERROR_FORMAT"; never NULL. Static storage. Any thread. */
+TANDEM_API const char *tandem_status_name(tandem_status status);
+
+/* "0.1.0 (compiler, build type)"; static storage. Any thread. */
+TANDEM_API const char *tandem_version(void);
+
+/* ---- engine ------------------------------------------------------------------------------------------------------ */
+
+typedef struct tandem_engine tandem_engine;
+typedef struct tandem_session tandem_session;
+
+/* Element type of the K/V cache. */
+typedef enum tandem_kv_type { TANDEM_KV_F16 = 0, TANDEM_KV_F32 = 1, TANDEM_KV_BF16 = 2, TANDEM_KV_Q8_0 = 3 } tandem_kv_type;
+
+/* Called while a model is opened: `what` is being done ("load"), `done` of `total` bytes. Return false to cancel.
+ * Runs on the thread that called tandem_engine_open. */
+typedef bool tandem_progress_fn(void *user, const char *what, uint64_t done, uint64_t total);
+
+typedef struct tandem_engine_params {
+  size_t size;                /* set by tandem_engine_params_init */
+  const char *model;          /* path of a GGUF file (the first one if it is split); borrowed for the call */
+  int64_t n_context;          /* tokens a session may hold; 0 = the default: the trained length, at most 8192 */
+  int32_t n_sequences;        /* sessions that can hold a full context at once, 1..256; default 1 */
+  int32_t n_ubatch;           /* tokens evaluated in one pass at most, 1..4096; default 512 */
+  int32_t n_threads;          /* 1..1024; 0 = the processors this process may use */
+  tandem_kv_type kv_type_k;   /* default F16 */
+  tandem_kv_type kv_type_v;   /* default F16 */
+  const char *cpu;            /* "scalar", "avx2", "avx512"; NULL = the best the machine has */
+  uint64_t memory;            /* bytes the engine may use; 0 = what the machine and its cgroup have free */
+  bool plan_only;             /* read the metadata and plan, load no weights: for info and explain */
+  tandem_progress_fn *progress; /* may be NULL */
+  void *user;                 /* for progress */
+} tandem_engine_params;
+
+/* Fills in the defaults. */
+TANDEM_API void tandem_engine_params_init(tandem_engine_params *params);
+
+/* Opens a model: reads and checks the file, compiles and verifies the plans, loads the weights. On failure *engine is
+ * NULL and nothing is left behind. The file is not needed afterwards. */
+TANDEM_API tandem_status tandem_engine_open(tandem_engine **engine, const tandem_engine_params *params, tandem_error *error);
+
+/* Closes an engine. Its sessions must be closed before. NULL is allowed. */
+TANDEM_API void tandem_engine_close(tandem_engine *engine);
+
+typedef struct tandem_engine_info {
+  size_t size;            /* set by the caller to sizeof(tandem_engine_info) */
+  const char *arch;       /* general.architecture; lives as long as the engine, like the other strings */
+  const char *name;       /* general.name, or "" */
+  const char *cpu;        /* instruction set level in use */
+  int32_t n_vocab;        /* ids are 0 .. n_vocab - 1 */
+  int32_t n_layers;
+  int32_t n_embd;
+  int32_t n_threads;
+  int32_t n_ubatch;
+  int64_t n_context;      /* tokens a session may hold */
+  int64_t n_context_train;
+  bool has_vocab;         /* false: the file has no tokenizer, only ids can be used */
+  uint64_t n_params;      /* number of weights */
+  uint64_t weight_bytes;  /* weights as they lie in memory */
+  uint64_t read_bytes;    /* weight bytes read to evaluate one token (experts that are used, one embedding row) */
+  uint64_t kv_bytes;      /* all K/V pages */
+  uint64_t scratch_bytes; /* intermediates, logits, inputs */
+  uint64_t macs;          /* multiply-adds of weights for one token with logits */
+} tandem_engine_info;
+
+/* Fills `info`. Any thread. */
+TANDEM_API tandem_status tandem_engine_get_info(const tandem_engine *engine, tandem_engine_info *info, tandem_error *error);
+
+/* Receives a piece of text; return false to stop. */
+typedef bool tandem_write_fn(void *user, const char *text, size_t n_bytes);
+
+/* Writes the plan that evaluates n_tokens at once: steps, shapes, bytes, flops, offsets, scratch; as text or as JSON.
+ * n_tokens is 1 .. n_ubatch. */
+TANDEM_API tandem_status tandem_explain(const tandem_engine *engine, int32_t n_tokens, bool json, tandem_write_fn *write,
+                                        void *user, tandem_error *error);
+
+/* ---- text and tokens --------------------------------------------------------------------------------------------- */
+
+enum {
+  TANDEM_ADD_SPECIAL = 1,  /* add BOS and EOS as the vocabulary says */
+  TANDEM_PARSE_SPECIAL = 2 /* read special tokens written out in the text */
+};
+
+/* Tokens of a text. Writes at most `capacity` ids and always sets *n_ids to the number there are; the result is
+ * complete iff *n_ids <= capacity. `ids` may be NULL if capacity is 0. Any bytes are accepted. Any thread. */
+TANDEM_API tandem_status tandem_tokenize(const tandem_engine *engine, const char *text, size_t n_bytes, unsigned flags,
+                                         int32_t *ids, size_t capacity, size_t *n_ids, tandem_error *error);
+
+/* Text of one token as raw bytes (perhaps part of a UTF-8 character). Writes at most `capacity` bytes and always sets
+ * *n_bytes to the length. Control tokens have no text unless `special` is set. Any thread. */
+TANDEM_API tandem_status tandem_token_bytes(const tandem_engine *engine, int32_t id, bool special, char *bytes,
+                                            size_t capacity, size_t *n_bytes, tandem_error *error);
+
+/* True for a token that ends a generation (EOS, EOT and their relatives). Any thread. */
+TANDEM_API bool tandem_token_is_end(const tandem_engine *engine, int32_t id);
+
+/* ---- sessions ---------------------------------------------------------------------------------------------------- */
+
+typedef struct tandem_logit_bias {
+  int32_t id;
+  float bias; /* added to the logit; -INFINITY bans the token */
+} tandem_logit_bias;
+
+/* How the next token is drawn from the logits. Applied in this order: bias, penalties, DRY, top-k, typical, top-p,
+ * min-p, XTC, temperature. Each default leaves the logits as they are unless a value is shown. */
+typedef struct tandem_sampling {
+  size_t size;              /* set by tandem_sampling_init */
+  uint64_t seed;            /* default 0; the draw depends on (seed, position) only */
+  float temperature;        /* >= 0; 0 = greedy, ties to the lowest id; default 0.8 */
+  int32_t top_k;            /* >= 0; 0 = off; default 40 */
+  float top_p;              /* (0, 1]; default 0.95 */
+  float min_p;              /* [0, 1]; default 0.05 */
+  float typical_p;          /* (0, 1]; 1 = off */
+  float xtc_probability;    /* [0, 1]; 0 = off */
+  float xtc_threshold;      /* [0, 1]; default 0.1; above 0.5 = off */
+  int32_t repeat_last_n;    /* tokens the penalties look at, 0 = off, -1 = all; default 64 */
+  float repeat_penalty;     /* > 0; 1 = off */
+  float frequency_penalty;  /* [-100, 100]; 0 = off */
+  float presence_penalty;   /* [-100, 100]; 0 = off */
+  float dry_multiplier;     /* >= 0; 0 = off */
+  float dry_base;           /* >= 1; default 1.75 */
+  int32_t dry_allowed_length; /* >= 0; default 2 */
+  int32_t dry_last_n;       /* tokens DRY looks at, 0 = off, -1 = all; default 64 */
+  const char *const *dry_breakers; /* strings that end a repetition; borrowed for the call */
+  size_t n_dry_breakers;    /* at most 64; default 4: newline, colon, quote, asterisk */
+  const tandem_logit_bias *bias; /* borrowed for the call */
+  size_t n_bias;            /* at most 4096 */
+} tandem_sampling;
+
+/* Fills in the defaults. */
+TANDEM_API void tandem_sampling_init(tandem_sampling *sampling);
+
+/* Opens an empty session. `sampling` may be NULL: greedy. */
+TANDEM_API tandem_status tandem_session_open(tandem_session **session, tandem_engine *engine,
+                                             const tandem_sampling *sampling, tandem_error *error);
+
+/* Opens a session that begins with the first n tokens of `source` (their cells are shared, not copied). The source must
+ * hold them: 0 <= n <= tandem_session_length(source). It has the source's sampling. */
+TANDEM_API tandem_status tandem_session_fork(tandem_session **session, const tandem_session *source, int64_t n,
+                                             tandem_error *error);
+
+/* Closes a session and returns its pages. NULL is allowed. */
+TANDEM_API void tandem_session_close(tandem_session *session);
+
+/* Replaces the sampling parameters; on error the old ones stay. */
+TANDEM_API tandem_status tandem_session_set_sampling(tandem_session *session, const tandem_sampling *sampling,
+                                                     tandem_error *error);
+
+/* Tokens evaluated so far: the next one has this position. */
+TANDEM_API int64_t tandem_session_length(const tandem_session *session);
+
+/* The tokens evaluated so far, tandem_session_length of them; valid until the session changes. */
+TANDEM_API const int32_t *tandem_session_tokens(const tandem_session *session);
+
+/* Called after each pass of a long evaluation with the tokens done and to do. Return false to cancel. */
+typedef bool tandem_pass_fn(void *user, int64_t done, int64_t total);
+
+/* Evaluates n more tokens in passes of at most n_ubatch. Afterwards tandem_session_logits gives the row of the last
+ * one. On error the session holds the tokens of the passes that were complete. n = 0 does nothing. */
+TANDEM_API tandem_status tandem_session_decode(tandem_session *session, const int32_t *ids, int64_t n,
+                                               tandem_pass_fn *pass, void *user, tandem_error *error);
+
+/* The same, and writes the logits of every token: rows [n][n_vocab]. */
+TANDEM_API tandem_status tandem_session_decode_all(tandem_session *session, const int32_t *ids, int64_t n, float *rows,
+                                                   tandem_error *error);
+
+/* Makes the session hold exactly these tokens: keeps the common prefix, drops what follows it, evaluates the rest (at
+ * least the last token, so that there are logits). */
+TANDEM_API tandem_status tandem_session_sync(tandem_session *session, const int32_t *ids, int64_t n, tandem_pass_fn *pass,
+                                             void *user, tandem_error *error);
+
+/* Forgets the tokens from position n on. If a sliding window has already let go of cells that position n needs, the
+ * session is re-evaluated from the start. */
+TANDEM_API tandem_status tandem_session_truncate(tandem_session *session, int64_t n, tandem_error *error);
+
+/* Logits of the last token evaluated, n_vocab of them; NULL if there are none. Valid until the session changes. */
+TANDEM_API const float *tandem_session_logits(const tandem_session *session);
+
+/* Draws the next token from those logits. It is not evaluated: pass it to tandem_session_decode. */
+TANDEM_API tandem_status tandem_session_sample(tandem_session *session, int32_t *id, tandem_error *error);
+
+/* Receives generated text, whole UTF-8 characters only. Return false to stop. */
+typedef bool tandem_text_fn(void *user, int32_t id, const char *text, size_t n_bytes);
+
+typedef enum tandem_stop {
+  TANDEM_STOP_LENGTH = 0, /* n_max tokens were generated */
+  TANDEM_STOP_END = 1,    /* the model ended its text */
+  TANDEM_STOP_CONTEXT = 2,/* the context is full */
+  TANDEM_STOP_USER = 3    /* the callback asked to stop */
+} tandem_stop;
+
+/* Samples and evaluates up to n_max tokens (-1: until the end or a full context), handing text to `text` as it comes.
+ * Needs the logits of at least one evaluated token. An end token is counted but gives no text. */
+TANDEM_API tandem_status tandem_session_generate(tandem_session *session, int64_t n_max, tandem_text_fn *text, void *user,
+                                                 int64_t *n_generated, tandem_stop *stop, tandem_error *error);
+
+/* ---- measuring --------------------------------------------------------------------------------------------------- */
+
+/* What this machine can do at most, measured now with `n_threads` threads for about a second. */
+typedef struct tandem_ceilings {
+  double read_gb_per_second; /* reading memory, 1e9 bytes */
+  double int8_tops;          /* int8 multiply and add, 1e12 operations (two a multiply-add) */
+  double f32_gflops;         /* f32 fused multiply-add, 1e9 operations */
+} tandem_ceilings;
+
+TANDEM_API tandem_status tandem_measure_ceilings(const char *cpu, int32_t n_threads, tandem_ceilings *ceilings,
+                                                 tandem_error *error);
+
+/* Allocations made through the library's allocator in this process since it started. */
+TANDEM_API uint64_t tandem_allocation_count(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

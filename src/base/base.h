@@ -1,0 +1,169 @@
+/* base: what every folder stands on. Errors, memory, checked sizes, arenas, text, JSON out, files, clock, worker pool.
+ *
+ * Knows nothing of models. Takes status and error from the public header, so that there is one definition of each. */
+#ifndef BASE_H
+#define BASE_H
+
+#include <assert.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "tandem.h"
+
+typedef tandem_status status;
+typedef tandem_error error;
+
+#define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
+
+/* ---- status.c: faults are described once, where they are seen ---------------------------------------------------- */
+
+/* Fills err (may be NULL) and returns code. `field` is the key, tensor or option at fault, or NULL. */
+status base_fail(error *err, status code, const char *field, const char *format, ...) __attribute__((format(printf, 4, 5)));
+/* The same with the file offset of the fault; the text gets " (offset 0x...)" appended. */
+status base_fail_at(error *err, status code, const char *field, uint64_t offset, const char *format, ...)
+    __attribute__((format(printf, 5, 6)));
+/* Puts "prefix: " in front of err's text (a file name, for example); keeps the rest. Returns err's code. */
+status base_fail_in(error *err, const char *prefix);
+/* Number of candidates, index of the one nearest to `word` by edit distance, or -1 if none is near: "did you mean". */
+int base_nearest(const char *word, const char *const *candidates, size_t n);
+
+/* Forward a failure; or go to the label done, where `st` is returned after cleaning up. */
+#define TRY(call)                       \
+  do {                                  \
+    status try_status = (call);         \
+    if (try_status) return try_status;  \
+  } while (0)
+#define TRY_DONE(call)                  \
+  do {                                  \
+    if ((st = (call))) goto done;       \
+  } while (0)
+
+/* ---- memory.c: the one malloc gate ------------------------------------------------------------------------------- */
+
+/* Zeroed memory, aligned to 64 bytes; n_bytes 0 gives a unique pointer. Fails with TANDEM_ERROR_MEMORY naming `what`. */
+status base_alloc(void **p, size_t n_bytes, const char *what, error *err);
+/* The same for n elements of `size` bytes, product checked. */
+status base_alloc_array(void **p, size_t n, size_t size, const char *what, error *err);
+/* Grows *p from old_bytes to new_bytes, keeping its content (new bytes are zero). On failure *p stays as it was. */
+status base_realloc(void **p, size_t old_bytes, size_t new_bytes, const char *what, error *err);
+void base_free(void *p); /* NULL is allowed */
+/* A large region of untouched zero pages: costs memory only where written. `huge` asks for 2 MiB pages. */
+status base_map(void **p, size_t n_bytes, bool huge, const char *what, error *err);
+void base_unmap(void *p, size_t n_bytes); /* NULL is allowed */
+/* Calls of base_alloc, base_alloc_array, base_realloc and base_map so far. */
+uint64_t base_alloc_count(void);
+
+/* Fault injection for tests: the n-th call from now on (n >= 1) of this kind fails, and if `and_after` all later ones.
+ * n = 0 disarms. Returns the number of calls of the kind since the last arm. Not for several threads at once. */
+enum base_fault { FAULT_MEMORY, FAULT_READ, FAULT_COUNT };
+uint64_t base_fault_arm(enum base_fault kind, uint64_t n, bool and_after);
+/* For the gates: counts a call, true if it must fail. */
+bool base_fault_hit(enum base_fault kind);
+
+/* a * b, a + b; false and *r untouched if it does not fit. */
+static inline bool size_mul(size_t a, size_t b, size_t *r) { size_t t; if (__builtin_mul_overflow(a, b, &t)) return false; *r = t; return true; }
+static inline bool size_add(size_t a, size_t b, size_t *r) { size_t t; if (__builtin_add_overflow(a, b, &t)) return false; *r = t; return true; }
+/* Rounded up to a multiple of `to` (a power of two). Callers pass values far below SIZE_MAX. */
+static inline size_t size_align(size_t a, size_t to) { return (a + to - 1) & ~(to - 1); }
+
+/* ---- arena.c: allocations of one life, freed together ------------------------------------------------------------ */
+
+typedef struct arena arena;
+status arena_open(arena **a, const char *what, error *err);
+void arena_close(arena *a); /* NULL is allowed */
+/* Zeroed, aligned to 16 bytes. */
+status arena_alloc(arena *a, size_t n_bytes, void **p, error *err);
+/* A terminated copy of n bytes. */
+status arena_text(arena *a, const char *s, size_t n, const char **copy, error *err);
+size_t arena_bytes(const arena *a);
+
+/* ---- text.c: growing text, escaping, UTF-8 ----------------------------------------------------------------------- */
+
+typedef struct text {
+  char *bytes; /* always terminated once something was added; owned */
+  size_t n, capacity;
+} text;
+status text_add(text *t, const char *s, size_t n, error *err);
+status text_printf(text *t, error *err, const char *format, ...) __attribute__((format(printf, 3, 4)));
+void text_free(text *t);
+/* Writes s so that it is safe in a message or a log: control and invalid bytes as \n or \xHH, cut at 256 bytes with
+ * "...(n bytes)". Returns out. */
+const char *text_escape(char *out, size_t capacity, const char *s, size_t n);
+/* Decodes one character: its length 1..4 and *rune, or 0 if the bytes at s are not valid UTF-8 (overlong, surrogate,
+ * above U+10FFFF, cut short). n >= 1. */
+int utf8_decode(const char *s, size_t n, uint32_t *rune);
+int utf8_encode(uint32_t rune, char out[4]); /* length */
+/* Length of the longest prefix of s that does not end inside a character that more bytes could complete. */
+size_t utf8_complete(const char *s, size_t n);
+
+/* ---- json.c: JSON out; every string becomes valid UTF-8 ---------------------------------------------------------- */
+
+typedef struct json {
+  text out;
+  error *err;   /* gets the first failure; later calls do nothing */
+  status st;
+  bool comma;   /* the next value needs one */
+  int indent;   /* current depth */
+  bool pretty;  /* newlines and two spaces a level */
+} json;
+void json_open(json *j, bool pretty, error *err);
+void json_object(json *j, const char *key); /* key NULL inside an array and at the top */
+void json_array(json *j, const char *key);
+void json_end_object(json *j);
+void json_end_array(json *j);
+void json_string(json *j, const char *key, const char *s, size_t n);
+void json_int(json *j, const char *key, int64_t v);
+void json_uint(json *j, const char *key, uint64_t v);
+void json_double(json *j, const char *key, double v); /* shortest text that reads back equal; NaN and inf give null */
+void json_bool(json *j, const char *key, bool v);
+void json_null(json *j, const char *key);
+/* Status of the whole; the text is j->out, which the caller frees. */
+status json_close(json *j);
+
+/* ---- os.c: files, clock, processors, memory ---------------------------------------------------------------------- */
+
+/* A whole file, read-only and mapped. Regular files only, never blocks on a FIFO or device. */
+typedef struct os_file {
+  const uint8_t *bytes; /* NULL if n is 0 */
+  size_t n;
+} os_file;
+status os_map(os_file *file, const char *path, error *err); /* counts as a read for fault injection */
+void os_unmap(os_file *file);
+/* Advice: these bytes will be read soon, or will not be needed again. */
+void os_will_need(const os_file *file, size_t offset, size_t n);
+void os_dont_need(const os_file *file, size_t offset, size_t n);
+/* A whole small file or stream (path "-" is standard input) into a text. At most `limit` bytes, more is an error. */
+status os_read_all(text *out, const char *path, size_t limit, error *err);
+/* Writes a whole file through a temporary one beside it, fsync and rename: the old or the new file, never a third. */
+status os_write_all(const char *path, const void *bytes, size_t n, error *err);
+double os_seconds(void);      /* monotonic */
+int os_processors(void);      /* processors this process may use: affinity and cgroup cpu.max */
+uint64_t os_memory_free(void);/* bytes available now, the smaller of MemAvailable and the cgroup's room */
+uint64_t os_memory_peak(void);/* peak resident bytes of this process */
+uint64_t os_random(void);
+bool os_is_terminal(int fd);
+
+/* ---- pool.c: worker threads -------------------------------------------------------------------------------------- */
+
+/* n - 1 workers and the caller. Waiting spins for some microseconds, then sleeps on a futex. */
+typedef struct pool pool;
+typedef void pool_fn(void *arg, int i_thread, int n_threads);
+status pool_open(pool **p, int n_threads, error *err); /* 1..1024 */
+void pool_close(pool *p);                              /* NULL is allowed */
+int pool_threads(const pool *p);
+/* Runs fn on every thread, the caller being thread 0, and returns when all have finished. One caller at a time. */
+void pool_run(pool *p, pool_fn *fn, void *arg);
+/* Inside a pool_fn: returns when every thread has called it. What was written before is visible after. */
+void pool_barrier(pool *p);
+
+/* A counter on a cache line of its own, from which threads claim units of work. */
+typedef struct pool_counter {
+  _Alignas(64) _Atomic int64_t next;
+  char pad[64 - sizeof(_Atomic int64_t)];
+} pool_counter;
+static inline int64_t pool_claim(pool_counter *c, int64_t n) { return atomic_fetch_add_explicit(&c->next, n, memory_order_relaxed); }
+
+#endif

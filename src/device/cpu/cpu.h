@@ -1,0 +1,140 @@
+/* cpu: kernels as a table of slots. scalar fills every slot and defines the bits; avx2 and avx512 override slots and
+ * give the same bits (KERNELS.md R1..R7, docs/ARCHITECTURE.md). Private to device/cpu and to tests/kernels.
+ *
+ * Contracts that define the bits. All float arithmetic is f32, rounded to nearest even, subnormals kept; fma(a, b, c) is one
+ * rounding.
+ *   lanes16    a sum over n values: 16 accumulators from +0, value i goes to lane i % 16 in increasing i (plain add, or fma
+ *              where said), then lane j += lane j+8 (j < 8), += j+4, += j+2, += j+1.
+ *   mm         see the slots below
+ *   exp, tanh  the formulas in scalar/math.h, reproduced operation for operation */
+#ifndef CPU_H
+#define CPU_H
+
+#include "device/device.h"
+#include "quant/quant.h"
+
+enum { CPU_PANEL = 16 };  /* rows of a weight that lie together: one 512-bit vector of f32 */
+enum { CPU_BLOCK = 256 }; /* positions of an attention block = cells of a K/V page */
+
+typedef enum cpu_level { CPU_SCALAR, CPU_AVX2, CPU_AVX512, CPU_LEVELS } cpu_level;
+const char *cpu_level_name(cpu_level level);
+bool cpu_level_present(cpu_level level); /* this machine and this build have it */
+
+/* Weights. A panel is 16 rows (missing ones are zero); panels of a matrix follow each other, each
+ * mm_panel_bytes(type, cols) long, a multiple of 64. What is inside is said at the type's row in scalar/mm.c. */
+size_t cpu_panel_bytes(quant_type type, int64_t cols);
+/* Packs rows r0 .. r0 + 15 of a row-major matrix (row_bytes apart; n_rows of them are there) into one panel. */
+void cpu_panel_pack(quant_type type, int64_t cols, const void *rows, size_t row_bytes, int n_rows, void *panel);
+
+/* dst tile: for each column c and panel p: y[c][16 p .. 16 p + 15] = the 16 dot products of the panel's rows with x[c].
+ * Always writes whole panels. x[c]: f32 row (partner F32), quant_a32 blocks (A32) or quant_a256 blocks (A256).
+ *   F32, F16, BF16: per stretch of 256 k (the last may be shorter): b = +0; b = fma(w[k], x[k], b) in increasing k;
+ *                   then y = y + b, from y = +0. Weights are widened exactly.
+ *   Q8_0, Q4_0    : per 32 k: i = sum q_w * q_x exactly in int32; y = fma((float)i, d_w * d_x, y)
+ *   Q4_K, Q5_K    : per 256 k, exactly in int32: i = sum_s scale_s * sum q_w q_x, m = sum_s min_s * sum_s q_x;
+ *                   y = fma((float)i, d * d_x, y); y = fma(-(float)m, dmin * d_x, y)
+ *   Q6_K          : per 256 k: i = sum_s scale_s * sum (q_w - 32) q_x exactly; y = fma((float)i, d * d_x, y)
+ * Products such as d_w * d_x are rounded once. */
+typedef void cpu_mm_fn(const void *panels, size_t panel_bytes, int n_panels, int64_t k, const void *const *x, float *const *y, int n_cols);
+
+/* One KV head, one block of a page, n_cols query columns. K block: sub-blocks of 16 positions, [16 sub][dim][16 position]
+ * elements; V block: [256 position][dim]. Q8_0: K [16 sub][dim][16] int8, then f16 scales [16 sub][dim / 32][16];
+ * V [256][dim] int8, then f16 scales [256][dim / 32]. Elements are widened to f32 exactly (q * d is exact).
+ *   score: s[c][p] = +0, then fma(q[c][d], K[p][d], s) in increasing d, for p < 16 * n_sub; q is not scaled. */
+typedef void cpu_score_fn(const void *k, int dim, int n_sub, const float *const *q, float *const *s, int n_cols);
+/*   value: o[c][d] = +0, then fma(p[c][i], V[i][d], o) for i = lo[c] .. hi[c] - 1 in increasing i. */
+typedef void cpu_value_fn(const void *v, int dim, const int *lo, const int *hi, const float *const *p, float *const *o, int n_cols);
+/* Writes one row of K (or V) of one head into cell `cell` of its block, rounded to the type (Q8_0 as quant encodes it). */
+typedef void cpu_cell_fn(void *block, int cell, const float *x, int dim);
+
+typedef struct cpu_kernels {
+  cpu_mm_fn *mm[QUANT_TYPE_END];
+  cpu_score_fn *score[QUANT_TYPE_END];
+  cpu_value_fn *value[QUANT_TYPE_END];
+  cpu_cell_fn *put_k[QUANT_TYPE_END], *put_v[QUANT_TYPE_END];
+  /* In place on s[lo .. hi - 1], the rest of s[0 .. 255] set to +0: s = s * scale; if cap > 0: s = cap * tanh(s / cap);
+   * *m = max; s = exp(s - m); *l = lanes16 sum over all 256 (lane = position % 16). lo < hi. */
+  void (*softmax)(float *s, int lo, int hi, float scale, float cap, float *m, float *l);
+  /* Joins a later block (o_b, m_b, l_b) to a running result: m' = max; a = exp(m - m'), b = exp(m_b - m');
+   * o = fma(o_b, b, o * a), l = fma(l_b, b, l * a). */
+  void (*merge)(float *o, float *m, float *l, const float *o_b, float m_b, float l_b, int n);
+  /* y = x * (1 / sqrt(lanes16 fma-sum of x^2 / n + eps)), then * g (NULL: skipped), then * scale (1: skipped). */
+  void (*norm)(const float *x, const float *g, float *y, int n, float eps, float scale);
+  void (*quant_a32)(const float *x, quant_a32 *y, int64_t n);
+  void (*quant_a256)(const float *x, quant_a256 *y, int64_t n);
+  void (*add)(const float *a, const float *b, float *y, int64_t n);
+  void (*scale)(const float *x, float s, float *y, int64_t n);
+  void (*axpy)(float a, const float *x, float *y, int64_t n);                        /* y = fma(a, x, y) */
+  void (*glu[2])(const float *g, const float *u, float *y, int64_t n);               /* by op_act */
+  void (*cap)(const float *x, float c, float *y, int64_t n);                         /* c * tanh(x / c) */
+  /* One head of n values: pairs turned by cs = n_rot / 2 cosines, then n_rot / 2 sines; the rest copied.
+   * a' = fma(a, c, -(b * s)), b' = fma(a, s, b * c). */
+  void (*rope)(const float *x, const float *cs, float *y, int n, int n_rot, bool neox);
+  /* y = exp(x - m), and their lanes16 sum (for routing). */
+  float (*exp_sum)(const float *x, float m, float *y, int64_t n);
+} cpu_kernels;
+
+/* Fills k with scalar and what the levels up to `level` override. */
+void cpu_kernels_fill(cpu_kernels *k, cpu_level level);
+void cpu_scalar_mm(cpu_kernels *k);
+void cpu_scalar_attn(cpu_kernels *k);
+void cpu_scalar_row(cpu_kernels *k);
+void cpu_avx2_mm(cpu_kernels *k);
+void cpu_avx2_attn(cpu_kernels *k);
+void cpu_avx2_row(cpu_kernels *k);
+void cpu_avx512_mm(cpu_kernels *k);
+void cpu_avx512_attn(cpu_kernels *k);
+void cpu_avx512_row(cpu_kernels *k);
+
+/* One row of a weight as f32 (embedding): from row-major blocks or out of panels. */
+void cpu_decode_row(const op_value *w, const void *bytes, int64_t row, float *y);
+
+/* cos and sin of the angles of one position; factors may be NULL. cs: n_rot / 2 cosines, then n_rot / 2 sines. In double
+ * with our own sine and cosine, so that no libm decides the bits. */
+void cpu_angles(const op_rope *r, const float *factors, int32_t position, float *cs);
+
+/* ---- drivers: who does which unit (rule R4: units are outputs, never parts of a sum) ------------------------------- */
+
+typedef struct cpu_device {
+  pool *pool;
+  cpu_kernels kernels;
+  cpu_level level;
+  int32_t n_threads;
+} cpu_device;
+
+/* One run of a program; shared by all threads, read-only but for counters and work. */
+typedef struct cpu_run {
+  const cpu_device *device;
+  const device_program *program;
+  const device_binding *bind;
+  const op_batch *batch;
+  pool_counter *counters; /* [n_steps], zero at the start of the run: a step claims its units from its own */
+  char *shared;           /* work area all threads see (column lists of MMX): cpu_shared_bytes */
+  char *work;             /* this thread's: + i_thread * work_stride */
+  size_t work_stride;     /* cpu_work_bytes of the program, a multiple of 64 */
+} cpu_run;
+
+/* First byte of value v in its home. */
+static inline char *cpu_at(const cpu_run *r, const op_value *v) {
+  char *home = v->home == OP_WEIGHT ? (char *)(uintptr_t)r->bind->weights : v->home == OP_LOGITS ? (char *)r->bind->logits : (char *)r->bind->scratch;
+  return home + v->offset;
+}
+
+/* A driver does its share of step i_step on thread i_thread. All threads call it for every step, in order, with a barrier
+ * after each. A driver that needs a barrier inside may call pool_barrier: every thread passes there. */
+typedef void cpu_driver(const cpu_run *r, int i_step, int i_thread);
+extern cpu_driver *const cpu_drivers[OP_COUNT]; /* cpu.c */
+cpu_driver cpu_run_embed, cpu_run_rows, cpu_run_norm, cpu_run_quant, cpu_run_rope, cpu_run_angles, cpu_run_glu, cpu_run_add,
+    cpu_run_scale, cpu_run_cap;                                  /* run_row.c */
+cpu_driver cpu_run_store, cpu_run_attend;                        /* run_attn.c */
+cpu_driver cpu_run_mm, cpu_run_mmx, cpu_run_route, cpu_run_mix;  /* run_mm.c, run_moe.c */
+/* Bytes one thread needs for any step of the program, and bytes shared by all. */
+size_t cpu_mm_work(const device_program *p);
+size_t cpu_attn_work(const device_program *p);
+size_t cpu_moe_shared(const device_program *p);
+/* weight.c: the device_ops of the same names. */
+status cpu_weight_layout(const device *d, op_value *v, error *err);
+status cpu_weight_load(device *d, const op_value *v, const void *from, void *to, error *err);
+status cpu_ceilings(device *d, tandem_ceilings *c, error *err); /* ceilings.c */
+
+#endif

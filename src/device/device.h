@@ -1,0 +1,69 @@
+/* device: the contract between a plan and what runs it. A device holds buffers, stores weights in its own layout, says which
+ * steps it can do, and walks a program's steps for a batch. Devices are rows of device_table and never see each other.
+ *
+ * A program is what was verified: values and steps with offsets into four homes. The device trusts it, and checks only what
+ * comes at run time (n_tokens within the limit; ids, positions, pages are checked by the engine before). */
+#ifndef DEVICE_H
+#define DEVICE_H
+
+#include "op/op.h"
+
+typedef struct device device;
+
+typedef struct device_params {
+  int32_t n_threads;   /* >= 1 */
+  const char *level;   /* instruction set level; NULL = best */
+} device_params;
+
+typedef struct device_program {
+  const op_value *values;
+  int32_t n_values;
+  const op_step *steps;
+  int32_t n_steps;
+  const op_cache *caches;
+  int32_t n_caches;
+  int32_t max_tokens, max_outputs; /* limits of a batch */
+} device_program;
+
+/* Memory of the homes. For the CPU these are host addresses. */
+typedef struct device_binding {
+  const void *weights;
+  void *scratch;
+  float *logits;
+  void *stores[OP_MAX_GROUPS]; /* K/V bytes of each group */
+  void *work;                  /* device_info.work_bytes of the program */
+} device_binding;
+
+typedef struct device_info {
+  const char *name;  /* "cpu" */
+  const char *level; /* "avx512" */
+  int32_t n_threads;
+} device_info;
+
+typedef struct device_ops {
+  const char *name;
+  status (*open)(device **d, const device_params *params, error *err);
+  void (*close)(device *d); /* NULL is allowed */
+  void (*info)(const device *d, device_info *info);
+  /* How this device stores a weight of n_slabs matrices: fills layout's slab, stride and extent of *v from its type, rows,
+   * cols, n_slabs and layout. */
+  status (*weight_layout)(const device *d, op_value *v, error *err);
+  /* Brings rows of file bytes into that layout at `to` (the value's first byte). All threads work on it. */
+  status (*weight_load)(device *d, const op_value *v, const void *from, void *to, error *err);
+  /* Can it do this step with these operand types and layouts? Names the step and the operand if not. */
+  status (*supports)(const device *d, const device_program *p, const op_step *s, error *err);
+  /* Bytes of work area a program needs: per-thread temporaries, column lists. */
+  size_t (*work_bytes)(const device *d, const device_program *p);
+  /* Evaluates a batch. Allocates nothing. */
+  status (*run)(device *d, const device_program *p, const device_binding *bind, const op_batch *batch, error *err);
+  /* What the machine can do: read GB/s, int8 TOP/s, f32 GFLOP/s. */
+  status (*ceilings)(device *d, tandem_ceilings *c, error *err);
+} device_ops;
+
+extern const device_ops *const device_table[];
+extern const int device_count;
+
+/* The device of that name, or NULL. */
+const device_ops *device_find(const char *name);
+
+#endif

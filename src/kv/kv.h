@@ -1,0 +1,87 @@
+/* kv: who sits where, and the bytes of K and V. No model here, no kernel.
+ *
+ * A *group* is the layers whose cells come and go together: all full-attention layers, or all that slide with one window.
+ * Per group, kv_pages cuts positions into pages of KV_PAGE cells anchored at position 0: position p of a sequence lies in
+ * page table[p / KV_PAGE], cell p % KV_PAGE. A page belongs to all sequences that share that stretch of their prefix
+ * (reference counted) and is copied before one of them writes to it. kv_store is the bytes: for each layer of the group one
+ * K region and one V region of n_pages pages each.
+ *
+ *   layer 0: K [page][head][block]  V [page][head][block] | layer 1: ...      block = KV_PAGE cells of one head
+ *
+ * What is inside a block is the device's business; its size is KV_PAGE rows of the element type.
+ * One thread at a time; the engine serialises. Sizes are known before anything is allocated. */
+#ifndef KV_H
+#define KV_H
+
+#include "quant/quant.h"
+
+enum { KV_PAGE = 256 }; /* cells in a page = positions in an attention block (rule R5) */
+
+/* ---- pages.c ----------------------------------------------------------------------------------------------------- */
+
+typedef struct kv_pages kv_pages;
+
+typedef struct kv_pages_shape {
+  int32_t n_pages;      /* in the pool, 1 .. 2^24 */
+  int32_t n_sequences;  /* sequence ids are 0 .. n_sequences - 1 */
+  int64_t n_positions;  /* longest sequence */
+  int64_t window;       /* a cell is needed while fewer than `window` positions follow it (query at q sees q - window + 1
+                           .. q); 0 = always */
+} kv_pages_shape;
+
+size_t kv_pages_bytes(const kv_pages_shape *shape); /* what kv_pages_open allocates */
+status kv_pages_open(kv_pages **p, const kv_pages_shape *shape, error *err);
+/* Refuses (TANDEM_ERROR_BUSY) while lent out; the pages stay. NULL is allowed. */
+status kv_pages_close(kv_pages *p, error *err);
+const kv_pages_shape *kv_pages_get_shape(const kv_pages *p);
+
+typedef struct kv_copy { /* a page whose cells must be copied before the next write; from = -1: none */
+  int32_t from, to;
+} kv_copy;
+
+/* Room for n more positions (n >= 0) of sequence seq. Takes pages as needed; if the last, partly filled page is shared it is
+ * replaced by a fresh one and *copy says so. TANDEM_ERROR_BUSY if the pool has too few pages, TANDEM_ERROR_CONTEXT past
+ * n_positions: nothing has changed then. */
+status kv_pages_append(kv_pages *p, int32_t seq, int64_t n, kv_copy *copy, error *err);
+/* Sequence dst, which must be empty, shares the first n positions of src. */
+status kv_pages_fork(kv_pages *p, int32_t src, int32_t dst, int64_t n, error *err);
+/* Forgets positions n and above; pages no longer used return to the pool. n <= length. With a window, position n may need
+ * cells that were released: TANDEM_ERROR_CONTEXT, nothing changed (the caller starts again from 0). */
+status kv_pages_truncate(kv_pages *p, int32_t seq, int64_t n, error *err);
+/* Returns pages that no position >= `from` (the oldest that may still be evaluated) can see through the window. */
+void kv_pages_slide(kv_pages *p, int32_t seq, int64_t from);
+
+int64_t kv_pages_length(const kv_pages *p, int32_t seq);
+int64_t kv_pages_first(const kv_pages *p, int32_t seq); /* first position whose cell is still there */
+/* [block] -> page, -1 where released or never taken; (n_positions + KV_PAGE - 1) / KV_PAGE entries. Borrowed. */
+const int32_t *kv_pages_table(const kv_pages *p, int32_t seq);
+int32_t kv_pages_free(const kv_pages *p); /* pages in the pool */
+int32_t kv_pages_references(const kv_pages *p, int32_t page);
+/* Pages that n more positions of seq would take, the copy of a shared page included. */
+int32_t kv_pages_needed(const kv_pages *p, int32_t seq, int64_t n);
+/* Counted loans: while > 0, close refuses. The generation grows with every truncate and slide. */
+void kv_pages_lend(kv_pages *p);
+void kv_pages_return(kv_pages *p);
+uint64_t kv_pages_generation(const kv_pages *p);
+
+/* ---- store.c ----------------------------------------------------------------------------------------------------- */
+
+typedef struct kv_layer {      /* geometry of one layer, then where it lies */
+  int32_t n_heads, k_dim, v_dim;
+  size_t k_offset, v_offset;   /* of page 0 in the store; a multiple of 64 */
+  size_t k_page, v_page;       /* bytes of a page: n_heads blocks, each a multiple of 64 */
+  size_t k_block, v_block;     /* bytes of a block: KV_PAGE rows of k_dim (v_dim) values, rounded up to 64 */
+} kv_layer;
+
+typedef struct kv_store_shape {
+  int32_t n_pages, n_layers;
+  quant_type k_type, v_type;   /* F32, F16, BF16, Q8_0 */
+} kv_store_shape;
+
+/* Fills the offsets of `layers` [n_layers] from their geometry and gives the bytes of the whole store. A dim that is not
+ * a whole number of blocks of the type is an error naming both. */
+status kv_store_layout(const kv_store_shape *shape, kv_layer *layers, size_t *n_bytes, error *err);
+/* Copies the cells of a page in all layers. `bytes` is the store's memory. */
+void kv_store_copy(const kv_store_shape *shape, const kv_layer *layers, void *bytes, kv_copy copy);
+
+#endif

@@ -1,0 +1,63 @@
+/* quant: what a block is. The table of element types, reference encode and decode.
+ *
+ * A row is a whole number of blocks. Decoding is defined bit for bit (products rounded to float32 in the written order);
+ * encoding equals the recorded blocks byte for byte. Activation formats live here too, since they are blocks: they never
+ * occur in a file. Knows nothing of tensors, files or processors. */
+#ifndef QUANT_H
+#define QUANT_H
+
+#include "base/base.h"
+
+/* Ids below QUANT_FILE_END are those of GGUF tensor infos. */
+typedef enum quant_type {
+  QUANT_F32 = 0, QUANT_F16 = 1, QUANT_Q4_0 = 2, QUANT_Q4_1 = 3, QUANT_Q5_0 = 6, QUANT_Q5_1 = 7, QUANT_Q8_0 = 8, QUANT_Q8_1 = 9,
+  QUANT_Q2_K = 10, QUANT_Q3_K = 11, QUANT_Q4_K = 12, QUANT_Q5_K = 13, QUANT_Q6_K = 14, QUANT_Q8_K = 15, QUANT_IQ2_XXS = 16,
+  QUANT_IQ2_XS = 17, QUANT_IQ3_XXS = 18, QUANT_IQ1_S = 19, QUANT_IQ4_NL = 20, QUANT_IQ3_S = 21, QUANT_IQ2_S = 22, QUANT_IQ4_XS = 23,
+  QUANT_I8 = 24, QUANT_I16 = 25, QUANT_I32 = 26, QUANT_I64 = 27, QUANT_F64 = 28, QUANT_IQ1_M = 29, QUANT_BF16 = 30, QUANT_TQ1_0 = 34,
+  QUANT_TQ2_0 = 35, QUANT_MXFP4 = 39, QUANT_NVFP4 = 40, QUANT_Q1_0 = 41, QUANT_Q2_0 = 42,
+  QUANT_FILE_END = 43,
+  QUANT_A32 = 43,  /* activations in blocks of 32: quant_a32 */
+  QUANT_A256 = 44, /* activations in blocks of 256: quant_a256 */
+  QUANT_TYPE_END
+} quant_type;
+
+typedef struct quant_info {
+  const char *name;  /* "q4_K"; NULL: the id is removed or unknown */
+  int block;         /* values in a block */
+  int bytes;         /* bytes of a block */
+  quant_type partner;/* what a row of activations is turned into for a matrix product: F32, A32 or A256 */
+  void (*decode)(const void *blocks, float *y, int64_t n); /* n values, a multiple of block; NULL: cannot be decoded */
+  /* One row of n values. weight: importance of each column, or NULL for the plain rule (models are recorded with ones).
+   * NULL: cannot be encoded. Allocates nothing. */
+  void (*encode)(const float *x, void *blocks, int64_t n, const float *weight);
+} quant_info;
+
+extern const quant_info quant_table[QUANT_TYPE_END];
+
+/* The row of a type, or NULL if the id has none. Any value is allowed. */
+const quant_info *quant_find(int64_t type);
+/* Type of that name ("q4_K", "q4_k"), or -1. */
+int quant_by_name(const char *name);
+/* Bytes of a row of n values; 0 if n is not a whole number of blocks or does not fit. */
+size_t quant_row_bytes(quant_type type, int64_t n);
+
+/* Activation blocks. q = nearest even of x * (127 / max|x|), d = max|x| / 127; a block of zeros has d = 0. A row whose
+ * length is a multiple of 32 (A32) or of 256 (A256). Depends on the values of the block only (rule R3). */
+typedef struct quant_a32 {
+  float d;
+  int32_t sum;   /* of all q */
+  int8_t q[32];
+} quant_a32;
+typedef struct quant_a256 {
+  float d;
+  int16_t sums[16]; /* of q[16 i .. 16 i + 15] */
+  int8_t q[256];
+} quant_a256;
+static_assert(sizeof(quant_a32) == 40 && sizeof(quant_a256) == 292, "activation blocks have no padding");
+
+float quant_f16_to_f32(uint16_t h);
+uint16_t quant_f32_to_f16(float x);   /* to nearest even, subnormals kept, overflow to infinity */
+static inline float quant_bf16_to_f32(uint16_t b) { union { uint32_t u; float f; } v = {(uint32_t)b << 16}; return v.f; }
+uint16_t quant_f32_to_bf16(float x);  /* to nearest even; a NaN keeps its upper half with bit 6 set */
+
+#endif
