@@ -1,0 +1,1 @@
+# Installation: program, libraries, header, pkg-config file, CMake package, manual, completions.
