@@ -1,5 +1,6 @@
 # Tests: each tests/X_test.c is a program, together with tests/fuzz/X_fuzz.c if that exists; tests/support/*.c is linked
-# into all of them; tests/kernels/*.c is one program; tests/*.sh are checked through tests/run.sh. All run from the root.
+# into all of them; tests/kernels/*.c is one program; tests/*.sh get the build folder.
+# All run from the root of the project; tests/run.sh counts them.
 enable_testing()
 find_path(CMOCKA_INCLUDE cmocka.h)
 find_library(CMOCKA_LIBRARY cmocka)
@@ -40,6 +41,18 @@ if(kernel_files)
   target_link_libraries(kernels_check PRIVATE tandem_flags tandem_static)
   tandem_add_test(kernels_check)
 endif()
+
+# Shell tests get the build folder. Those labelled "plain" look at sources or at the libraries as shipped.
+file(GLOB script_files CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/*.sh)
+list(REMOVE_ITEM script_files ${PROJECT_SOURCE_DIR}/tests/run.sh)
+foreach(file ${script_files})
+  get_filename_component(name ${file} NAME_WE)
+  add_test(NAME ${name} COMMAND sh ${file} ${PROJECT_BINARY_DIR} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+  set_tests_properties(${name} PROPERTIES ENVIRONMENT "${test_environment}" TIMEOUT 600)
+  if(name MATCHES "^(layers|headers|style|symbols|install_test)$")
+    set_tests_properties(${name} PROPERTIES LABELS plain)
+  endif()
+endforeach()
 
 if(TANDEM_FUZZ)
   if(NOT CMAKE_C_COMPILER_ID MATCHES "Clang")
