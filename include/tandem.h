@@ -75,7 +75,7 @@ typedef struct tandem_engine_params {
   size_t size;                /* set by tandem_engine_params_init */
   const char *model;          /* path of a GGUF file (the first one if it is split); borrowed for the call */
   int64_t n_context;          /* tokens a session may hold; 0 = the default: the trained length, at most 8192 */
-  int32_t n_sequences;        /* sessions that can hold a full context at once, 1..256; default 1 */
+  int32_t n_sequences;        /* sessions that can hold a full context at once, 1..64; default 1 */
   int32_t n_ubatch;           /* tokens evaluated in one pass at most, 1..4096; default 512 */
   int32_t n_threads;          /* 1..1024; 0 = the processors this process may use */
   tandem_kv_type kv_type_k;   /* default F16 */
@@ -244,9 +244,10 @@ typedef enum tandem_stop {
   TANDEM_STOP_USER = 3    /* the callback asked to stop */
 } tandem_stop;
 
-/* Samples and evaluates up to n_max tokens (-1: until the end or a full context), handing text to `text` as it comes.
- * Needs the logits of at least one evaluated token. An end token is counted but gives no text. */
-TANDEM_API tandem_status tandem_session_generate(tandem_session *session, int64_t n_max, tandem_text_fn *text, void *user,
+/* Samples and evaluates up to n_max tokens (-1: until the end or a full context), handing text to `on_text` as it comes.
+ * Needs the logits of at least one evaluated token. An end token is counted but gives no text; the last token drawn is not
+ * evaluated. Bytes left of an incomplete character come at the end with id -1. */
+TANDEM_API tandem_status tandem_session_generate(tandem_session *session, int64_t n_max, tandem_text_fn *on_text, void *user,
                                                  int64_t *n_generated, tandem_stop *stop, tandem_error *error);
 
 /* ---- measuring --------------------------------------------------------------------------------------------------- */

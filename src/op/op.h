@@ -74,6 +74,7 @@ typedef struct op_step {
   int32_t cache;       /* STORE, ATTEND: index into the cache layers the device is bound to */
   int32_t n_used;      /* ROUTE, MMX, MIX: experts of a token */
   int32_t block;       /* index of the model layer, -1 outside; for explain */
+  bool sync;           /* all threads meet after this step: a later one touches what it wrote or read */
 } op_step;
 
 /* A layer of the cache as a step refers to it: which group's page tables, and where in that group's store. Mirrors

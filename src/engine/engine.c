@@ -1,0 +1,235 @@
+/* engine.c: opens a model: file, vocabulary, device, dimensions, plan, memory, weights; in this order, so that everything is
+ * sized and verified before anything large is allocated. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "engine/engine.h"
+
+/* ---- parameters -------------------------------------------------------------------------------------------------- */
+
+void tandem_engine_params_init(tandem_engine_params *p) {
+  *p = (tandem_engine_params){.size = sizeof *p, .n_sequences = 1, .n_ubatch = 512};
+}
+
+static const quant_type kv_types[] = {[TANDEM_KV_F16] = QUANT_F16, [TANDEM_KV_F32] = QUANT_F32, [TANDEM_KV_BF16] = QUANT_BF16,
+                                      [TANDEM_KV_Q8_0] = QUANT_Q8_0};
+
+static status check_params(const tandem_engine_params *p, error *err) {
+  if (!p || p->size != sizeof *p)
+    return base_fail(err, TANDEM_ERROR_ARGUMENT, "size", "size: %zu, must be %zu (tandem_engine_params_init sets it)", p ? p->size : 0, sizeof *p);
+  if (!p->model || !p->model[0]) return base_fail(err, TANDEM_ERROR_ARGUMENT, "model", "model: no file is named");
+  if (p->n_threads < 0 || p->n_threads > 1024)
+    return base_fail(err, TANDEM_ERROR_ARGUMENT, "n_threads", "n_threads: %d, must be 1 to 1024, or 0", p->n_threads);
+  if (p->n_context < 0 || p->n_context > 1 << 27)
+    return base_fail(err, TANDEM_ERROR_ARGUMENT, "n_context", "n_context: %" PRId64 ", must be 1 to %d, or 0", p->n_context, 1 << 27);
+  if ((unsigned)p->kv_type_k >= COUNT_OF(kv_types) || (unsigned)p->kv_type_v >= COUNT_OF(kv_types))
+    return base_fail(err, TANDEM_ERROR_ARGUMENT, "kv_type", "kv_type: %d and %d, must be 0 to %d", (int)p->kv_type_k, (int)p->kv_type_v,
+                     (int)COUNT_OF(kv_types) - 1);
+  return TANDEM_OK;
+}
+
+/* ---- opening ----------------------------------------------------------------------------------------------------- */
+
+enum { DEFAULT_CONTEXT = 8192, LOGITS_BYTES = 64 << 20, MIN_OUTPUTS = 16 };
+
+/* Rows of logits one pass may have: as many as tokens, but at most 64 MiB of them. */
+static int32_t outputs_limit(int32_t n_ubatch, int64_t n_vocab) {
+  int64_t rows = LOGITS_BYTES / (n_vocab * (int64_t)sizeof(float));
+  if (rows < MIN_OUTPUTS) rows = MIN_OUTPUTS;
+  return (int32_t)(rows < n_ubatch ? rows : n_ubatch);
+}
+
+static status check_vocab(const tandem_engine *e, error *err) {
+  if (e->tokens && token_count(e->tokens) != e->model->n_vocab)
+    return base_fail(err, TANDEM_ERROR_FORMAT, "tokenizer.ggml.tokens", "tokenizer.ggml.tokens: %d tokens, token_embd.weight has %" PRId64 " rows",
+                     token_count(e->tokens), e->model->n_vocab);
+  return TANDEM_OK;
+}
+
+static status open_plan(tandem_engine *e, const tandem_engine_params *params, error *err) {
+  int64_t trained = e->model->keys.n_context;
+  plan_limits l = {.n_context = params->n_context, .n_sequences = params->n_sequences, .max_tokens = params->n_ubatch,
+                   .k_type = kv_types[params->kv_type_k], .v_type = kv_types[params->kv_type_v]};
+  if (l.n_context == 0) l.n_context = trained < DEFAULT_CONTEXT ? trained : DEFAULT_CONTEXT;
+  if (l.max_tokens > l.n_context) l.max_tokens = (int32_t)l.n_context;
+  l.max_outputs = outputs_limit(l.max_tokens, e->model->n_vocab);
+  return plan_open(&e->plan, e->model, e->ops, e->device, &l, err);
+}
+
+static size_t kv_bytes(const plan *p) {
+  size_t n = 0;
+  for (int g = 0; g < p->n_groups; g++) n += p->groups[g].store_bytes + kv_pages_bytes(&p->groups[g].pages);
+  return n;
+}
+
+static size_t scratch_bytes(const plan *p) { return p->home_bytes[OP_SCRATCH] + p->home_bytes[OP_LOGITS] + p->work_bytes; }
+
+/* Before the first large allocation: does all of it fit? */
+static status check_memory(const tandem_engine *e, uint64_t limit, error *err) {
+  const plan *p = e->plan;
+  const double gib = 1024.0 * 1024.0 * 1024.0;
+  uint64_t room = limit ? limit : os_memory_free();
+  double weights = (double)e->model->weight_bytes, kv = (double)kv_bytes(p), work = (double)scratch_bytes(p);
+  if (weights + kv + work <= (double)room) return TANDEM_OK;
+  return base_fail(err, TANDEM_ERROR_MEMORY, "memory",
+                   "need %.2f GiB (weights %.2f, K/V %.2f for %" PRId64 " tokens, work %.2f), %s %.2f GiB: a smaller context or K/V type may fit",
+                   (weights + kv + work) / gib, weights / gib, kv / gib, p->limits.n_context, work / gib, limit ? "the limit is" : "free are",
+                   (double)room / gib);
+}
+
+static status map_memory(tandem_engine *e, error *err) {
+  const plan *p = e->plan;
+  void *region;
+  TRY(base_map(&region, e->model->weight_bytes, true, "weights", err));
+  e->memory.weights = region;
+  TRY(base_map(&e->memory.scratch, p->home_bytes[OP_SCRATCH], true, "scratch", err));
+  TRY(base_map(&region, p->home_bytes[OP_LOGITS], true, "logits", err));
+  e->memory.logits = region;
+  TRY(base_map(&e->memory.work, p->work_bytes, true, "work area", err));
+  for (int g = 0; g < p->n_groups; g++) {
+    TRY(base_map(&e->memory.stores[g], p->groups[g].store_bytes, false, "K/V", err));
+    TRY(kv_pages_open(&e->pages[g], &p->groups[g].pages, err));
+    for (int32_t s = 0; s < PLAN_MAX_SESSIONS; s++) e->tables[g][s] = kv_pages_table(e->pages[g], s);
+  }
+  TRY(base_alloc_array(&region, 4 * (size_t)p->limits.max_tokens, sizeof(int32_t), "batch", err));
+  e->ids = region;
+  e->positions = e->ids + p->limits.max_tokens;
+  e->sequences = e->positions + p->limits.max_tokens;
+  e->outputs = e->sequences + p->limits.max_tokens;
+  return TANDEM_OK;
+}
+
+static status open_device(tandem_engine *e, const tandem_engine_params *params, error *err) {
+  device_params dp = {.n_threads = params->n_threads ? params->n_threads : os_processors(), .level = params->cpu};
+  if (params->plan_only && params->n_threads == 0) dp.n_threads = 1; /* nothing will run */
+  e->ops = device_find("cpu");
+  return e->ops->open(&e->device, &dp, err);
+}
+
+/* Everything that reads the file. */
+static status open_from(tandem_engine *e, const gguf *g, const tandem_engine_params *params, error *err) {
+  TRY(token_open(&e->tokens, g, err));
+  TRY(open_device(e, params, err));
+  TRY(model_open(&e->model, g, e->ops, e->device, err));
+  TRY(check_vocab(e, err));
+  TRY(open_plan(e, params, err));
+  if (params->plan_only) return TANDEM_OK;
+  TRY(check_memory(e, params->memory, err));
+  TRY(map_memory(e, err));
+  TRY(model_load(e->model, g, e->ops, e->device, (void *)(uintptr_t)e->memory.weights, params->progress, params->user, err));
+  e->loaded = true;
+  return TANDEM_OK;
+}
+
+tandem_status tandem_engine_open(tandem_engine **engine, const tandem_engine_params *params, tandem_error *err) {
+  void *memory = NULL;
+  gguf *g = NULL;
+  status st;
+  if (!engine) return base_fail(err, TANDEM_ERROR_ARGUMENT, "engine", "engine: NULL");
+  *engine = NULL;
+  TRY(check_params(params, err));
+  TRY(base_alloc(&memory, sizeof(tandem_engine), "engine", err));
+  tandem_engine *e = memory;
+  TRY_DONE(gguf_open(&g, params->model, err));
+  st = open_from(e, g, params, err);
+  if (st && st != TANDEM_ERROR_MEMORY && st != TANDEM_ERROR_CANCELLED && st != TANDEM_ERROR_ARGUMENT && err && !strstr(err->text, params->model))
+    base_fail_in(err, params->model);
+done:
+  gguf_close(g);
+  if (st) {
+    tandem_engine_close(e);
+    return st;
+  }
+  *engine = e;
+  return TANDEM_OK;
+}
+
+void tandem_engine_close(tandem_engine *e) {
+  if (!e) return;
+  const plan *p = e->plan;
+  for (int g = 0; p && g < p->n_groups; g++) {
+    kv_pages_close(e->pages[g], NULL);
+    base_unmap(e->memory.stores[g], p->groups[g].store_bytes);
+  }
+  if (p) {
+    base_unmap(e->memory.work, p->work_bytes);
+    base_unmap(e->memory.logits, p->home_bytes[OP_LOGITS]);
+    base_unmap(e->memory.scratch, p->home_bytes[OP_SCRATCH]);
+    base_unmap((void *)(uintptr_t)e->memory.weights, e->model->weight_bytes);
+  }
+  base_free(e->ids);
+  plan_close(e->plan);
+  model_close(e->model);
+  token_close(e->tokens);
+  if (e->ops) e->ops->close(e->device);
+  base_free(e);
+}
+
+/* ---- looking ----------------------------------------------------------------------------------------------------- */
+
+tandem_status tandem_engine_get_info(const tandem_engine *e, tandem_engine_info *info, tandem_error *err) {
+  if (!info || info->size != sizeof *info)
+    return base_fail(err, TANDEM_ERROR_ARGUMENT, "size", "size: %zu, must be %zu", info ? info->size : 0, sizeof *info);
+  device_info d;
+  e->ops->info(e->device, &d);
+  const plan *p = e->plan;
+  *info = (tandem_engine_info){
+      .size = sizeof *info, .arch = e->model->arch->name, .name = e->model->name, .cpu = d.level, .n_vocab = (int32_t)e->model->n_vocab,
+      .n_layers = e->model->n_layers, .n_embd = (int32_t)e->model->keys.n_embd, .n_threads = d.n_threads, .n_ubatch = p->limits.max_tokens,
+      .n_context = p->limits.n_context, .n_context_train = e->model->keys.n_context, .has_vocab = e->tokens != NULL,
+      .n_params = e->model->n_params, .weight_bytes = e->model->weight_bytes, .kv_bytes = kv_bytes(p), .scratch_bytes = scratch_bytes(p)};
+  plan_cost(p, &info->read_bytes, &info->macs);
+  return TANDEM_OK;
+}
+
+tandem_status tandem_explain(const tandem_engine *e, int32_t n_tokens, bool as_json, tandem_write_fn *write, void *user, tandem_error *err) {
+  text out = {0};
+  device_info d;
+  e->ops->info(e->device, &d);
+  status st = plan_explain(e->plan, &d, n_tokens, as_json, &out, err);
+  if (!st && !write(user, out.bytes, out.n)) st = base_fail(err, TANDEM_ERROR_CANCELLED, NULL, "explaining was cancelled");
+  text_free(&out);
+  return st;
+}
+
+static status need_vocab(const tandem_engine *e, error *err) {
+  if (e->tokens) return TANDEM_OK;
+  return base_fail(err, TANDEM_ERROR_UNSUPPORTED, "tokenizer.ggml.model", "the model has no vocabulary: only token ids can be used");
+}
+
+tandem_status tandem_tokenize(const tandem_engine *e, const char *s, size_t n, unsigned flags, int32_t *ids, size_t capacity, size_t *n_ids,
+                              tandem_error *err) {
+  token_ids all = {0};
+  *n_ids = 0;
+  TRY(need_vocab(e, err));
+  status st = token_encode(e->tokens, s, n, flags, &all, err);
+  if (!st) {
+    *n_ids = all.n;
+    if (all.n && capacity) memcpy(ids, all.ids, (all.n < capacity ? all.n : capacity) * sizeof *ids);
+  }
+  token_ids_free(&all);
+  return st;
+}
+
+tandem_status tandem_token_bytes(const tandem_engine *e, int32_t id, bool special, char *bytes, size_t capacity, size_t *n_bytes, tandem_error *err) {
+  *n_bytes = 0;
+  TRY(need_vocab(e, err));
+  if (id < 0 || id >= token_count(e->tokens))
+    return base_fail(err, TANDEM_ERROR_ARGUMENT, "id", "id: %d, must be 0 to %d", id, token_count(e->tokens) - 1);
+  *n_bytes = token_bytes(e->tokens, id, special, bytes, capacity);
+  return TANDEM_OK;
+}
+
+bool tandem_token_is_end(const tandem_engine *e, int32_t id) { return e->tokens && token_is_end(e->tokens, id); }
+
+tandem_status tandem_measure_ceilings(const char *cpu, int32_t n_threads, tandem_ceilings *ceilings, tandem_error *err) {
+  const device_ops *ops = device_find("cpu");
+  device *d = NULL;
+  TRY(ops->open(&d, &(device_params){.n_threads = n_threads ? n_threads : os_processors(), .level = cpu}, err));
+  status st = ops->ceilings(d, ceilings, err);
+  ops->close(d);
+  return st;
+}
+
+uint64_t tandem_allocation_count(void) { return base_alloc_count(); }

@@ -1,0 +1,193 @@
+/* lower.c: from the blocks of an architecture to steps. Knows the residual stream and the branches of a layer; what a block
+ * computes is mixers.c's business. Every value is written by one step only (but for the soft cap, which works in place). */
+#include <math.h>
+
+#include "plan/plan.h"
+
+/* ---- emitting ---------------------------------------------------------------------------------------------------- */
+
+static int32_t fail(plan_builder *b, status st) {
+  if (!b->st) b->st = st;
+  return -1;
+}
+
+static status grow(plan *p, void **array, int32_t n, int32_t *capacity, size_t size, error *err) {
+  if (n < *capacity) return TANDEM_OK;
+  int32_t larger = *capacity ? 2 * *capacity : 256;
+  void *fresh;
+  TRY(arena_alloc(p->memory, (size_t)larger * size, &fresh, err));
+  for (size_t i = 0; i < (size_t)n * size; i++) ((char *)fresh)[i] = ((const char *)*array)[i];
+  *array = fresh;
+  *capacity = larger;
+  return TANDEM_OK;
+}
+
+static status grow_notes(plan_builder *b, int32_t old_capacity) {
+  if (b->p->values_capacity == old_capacity) return TANDEM_OK;
+  for (int k = 0; k < 2; k++) {
+    void *fresh;
+    TRY(arena_alloc(b->p->memory, (size_t)b->p->values_capacity * sizeof(int32_t), &fresh, b->err));
+    int32_t *notes = fresh;
+    for (int32_t i = 0; i < b->p->values_capacity; i++) notes[i] = i < old_capacity ? b->quantised[k][i] : -1;
+    b->quantised[k] = notes;
+  }
+  return TANDEM_OK;
+}
+
+static int32_t add_value(plan_builder *b, const op_value *v) {
+  plan *p = b->p;
+  int32_t capacity = p->values_capacity;
+  void *values = p->values;
+  status st = b->st;
+  if (!st) st = grow(p, &values, p->n_values, &p->values_capacity, sizeof *p->values, b->err);
+  p->values = values;
+  if (!st) st = grow_notes(b, capacity);
+  if (st) return fail(b, st);
+  p->values[p->n_values] = *v;
+  return p->n_values++;
+}
+
+int32_t plan_value(plan_builder *b, const char *name, op_rows by, quant_type type, int64_t cols) {
+  int64_t rows = by == OP_OUTPUTS ? b->p->limits.max_outputs : b->p->limits.max_tokens;
+  size_t row = op_row_bytes(type, cols), extent;
+  if (b->st) return -1;
+  if (row == 0 || !size_mul(size_align(row, 64), (size_t)rows, &extent))
+    return fail(b, base_fail(b->err, TANDEM_ERROR_UNSUPPORTED, name, "%s: rows of %lld %s values cannot be made", name, (long long)cols,
+                             quant_table[type].name));
+  return add_value(b, &(op_value){.name = name, .home = OP_SCRATCH, .by = by, .type = type, .rows = rows, .cols = cols, .n_slabs = 1,
+                                  .slab = extent, .stride = size_align(row, 64), .extent = extent, .view_of = -1});
+}
+
+int32_t plan_weight(plan_builder *b, int32_t w) {
+  if (w < 0 || b->st) return -1;
+  if (b->weights[w] < 0) b->weights[w] = add_value(b, &b->m->weights[w].value);
+  return b->weights[w];
+}
+
+int32_t plan_emit(plan_builder *b, op_step step) {
+  plan *p = b->p;
+  void *steps = p->steps;
+  status st = b->st;
+  if (!st) st = grow(p, &steps, p->n_steps, &p->steps_capacity, sizeof *p->steps, b->err);
+  p->steps = steps;
+  if (st) return fail(b, st);
+  for (int k = 0; k < 4; k++)
+    if (k >= op_table[step.op].n_src) step.src[k] = -1;
+  step.block = b->block;
+  p->steps[p->n_steps++] = step;
+  return step.dst;
+}
+
+/* ---- the operations every mixer uses ----------------------------------------------------------------------------- */
+
+int32_t plan_norm(plan_builder *b, const char *name, int32_t x, int32_t g, int64_t group, float scale) {
+  if (b->st) return -1;
+  int32_t dst = plan_value(b, name, b->p->values[x].by, QUANT_F32, b->p->values[x].cols);
+  return plan_emit(b, (op_step){.op = OP_NORM, .dst = dst, .src = {x, g, -1, -1}, .scale = scale, .eps = (float)b->m->keys.eps,
+                                .group = (int32_t)group});
+}
+
+int32_t plan_quantised(plan_builder *b, int32_t x, quant_type weight_type) {
+  quant_type partner = quant_table[weight_type].partner;
+  if (b->st || partner == QUANT_F32) return x;
+  int32_t *known = &b->quantised[partner == QUANT_A256][x];
+  if (*known >= 0) return *known;
+  int32_t dst = plan_value(b, quant_table[partner].name, b->p->values[x].by, partner, b->p->values[x].cols);
+  if (b->st) return -1;
+  b->quantised[partner == QUANT_A256][x] = dst;
+  return plan_emit(b, (op_step){.op = OP_QUANT, .dst = dst, .src = {x, -1, -1, -1}});
+}
+
+int32_t plan_linear(plan_builder *b, const char *name, int32_t x, int32_t w, int32_t bias) {
+  if (b->st) return -1;
+  int32_t q = plan_quantised(b, x, b->p->values[w].type);
+  int32_t dst = plan_value(b, name, b->p->values[x].by, QUANT_F32, b->p->values[w].rows);
+  return plan_emit(b, (op_step){.op = OP_MM, .dst = dst, .src = {q, w, bias, -1}});
+}
+
+static int32_t elementwise(plan_builder *b, op_kind op, const char *name, int32_t a, int32_t c, float scale) {
+  if (b->st) return -1;
+  int32_t dst = plan_value(b, name, b->p->values[a].by, QUANT_F32, b->p->values[a].cols);
+  return plan_emit(b, (op_step){.op = op, .dst = dst, .src = {a, c, -1, -1}, .scale = scale});
+}
+
+/* ---- a layer ----------------------------------------------------------------------------------------------------- */
+
+static int32_t lower_layer(plan_builder *b, int i, int32_t x) {
+  const model *m = b->m;
+  int32_t residual = x, forked = x, first = x;
+  b->block = i;
+  for (int k = 0; k < m->arch->n_blocks && !b->st; k++) {
+    const arch_block *block = &m->arch->layer[k];
+    if (!model_has_block(m, block, &m->layers[i])) continue;
+    int32_t w = block->kind == BLOCK_NORM || block->kind == BLOCK_SCALE ? plan_weight(b, m->layers[i].weight[block->tensor]) : -1;
+    switch (block->kind) {
+    case BLOCK_SAVE: residual = x; break;
+    case BLOCK_ADD: x = elementwise(b, OP_ADD, "residual", residual, x, 0); break;
+    case BLOCK_FORK: forked = x; break;
+    case BLOCK_NEXT: first = x; x = forked; break;
+    case BLOCK_JOIN: x = elementwise(b, OP_ADD, "joined", first, x, 0); break;
+    case BLOCK_NORM: x = plan_norm(b, "norm", x, w, m->keys.n_embd, 1); break;
+    case BLOCK_ATTN: x = plan_mix_attention(b, block, i, x); break;
+    case BLOCK_FFN: x = plan_mix_ffn(b, block, i, x); break;
+    case BLOCK_MOE: x = plan_mix_experts(b, block, i, x); break;
+    case BLOCK_PER_LAYER: x = plan_mix_per_layer(b, i, x); break;
+    case BLOCK_SCALE: if (w >= 0) x = elementwise(b, OP_SCALE, "scaled", x, w, 1); break;
+    default: return fail(b, base_fail(b->err, TANDEM_ERROR_INTERNAL, NULL, "block kind %d has no mixer", (int)block->kind));
+    }
+  }
+  b->block = -1;
+  return x;
+}
+
+/* ---- begin and end of a pass ------------------------------------------------------------------------------------- */
+
+static int32_t embed(plan_builder *b, const char *name, arch_tensor t, double scale) {
+  int32_t w = plan_weight(b, b->m->weight[t]);
+  if (b->st) return -1;
+  int32_t dst = plan_value(b, name, OP_TOKENS, QUANT_F32, b->p->values[w].cols);
+  return plan_emit(b, (op_step){.op = OP_EMBED, .dst = dst, .src = {w, -1, -1, -1}, .scale = (float)scale});
+}
+
+/* u_l = (e_l + RMS(W x0 / sqrt(E))) / sqrt(2) for all layers at once; the factor is applied to both summands. */
+static int32_t per_layer_inputs(plan_builder *b, int32_t x) {
+  const model *m = b->m;
+  double half = sqrt(0.5), p = (double)m->keys.n_per_layer;
+  int32_t e = embed(b, "per_layer_embd", T_PL_TOKEN_EMBD, sqrt(p) * half);
+  int32_t c = plan_linear(b, "per_layer_proj", x, plan_weight(b, m->weight[T_PL_MODEL_PROJ]), -1);
+  c = elementwise(b, OP_SCALE, "per_layer_scaled", c, -1, (float)(1.0 / sqrt((double)m->keys.n_embd)));
+  c = plan_norm(b, "per_layer_norm", c, plan_weight(b, m->weight[T_PL_PROJ_NORM]), m->keys.n_per_layer, (float)half);
+  return elementwise(b, OP_ADD, "per_layer_inputs", e, c, 0);
+}
+
+static void lower_head(plan_builder *b, int32_t x) {
+  const model *m = b->m;
+  int32_t head = m->weight[T_OUTPUT] >= 0 ? m->weight[T_OUTPUT] : m->weight[T_TOKEN_EMBD];
+  if (b->st) return;
+  int32_t rows = plan_value(b, "rows", OP_OUTPUTS, QUANT_F32, m->keys.n_embd);
+  plan_emit(b, (op_step){.op = OP_ROWS, .dst = rows, .src = {x, -1, -1, -1}});
+  b->p->hidden = plan_norm(b, "output_norm", rows, plan_weight(b, m->weight[T_OUTPUT_NORM]), m->keys.n_embd, 1);
+  int32_t logits = plan_linear(b, "logits", b->p->hidden, plan_weight(b, head), plan_weight(b, m->weight[T_OUTPUT_B]));
+  if (b->st) return;
+  op_value *v = &b->p->values[logits];
+  v->home = OP_LOGITS;
+  v->stride = (size_t)v->cols * sizeof(float); /* rows lie densely: this buffer is what the caller reads */
+  v->extent = v->slab = v->stride * (size_t)v->rows;
+  b->p->logits = logits;
+  if (m->keys.final_cap != 0)
+    plan_emit(b, (op_step){.op = OP_CAP, .dst = logits, .src = {logits, -1, -1, -1}, .scale = (float)m->keys.final_cap});
+}
+
+status plan_lower(plan *p, error *err) {
+  const model *m = p->model;
+  plan_builder b = {.p = p, .m = m, .err = err, .angles = {-1, -1}, .per_layer = -1, .block = -1};
+  void *weights;
+  TRY(arena_alloc(p->memory, ((size_t)m->n_weights + 1) * sizeof(int32_t), &weights, err));
+  b.weights = weights;
+  for (int32_t i = 0; i < m->n_weights; i++) b.weights[i] = -1;
+  int32_t x = embed(&b, "embd", T_TOKEN_EMBD, m->arch->embed_scaled ? sqrt((double)m->keys.n_embd) : 1);
+  if (m->keys.n_per_layer > 0) b.per_layer = per_layer_inputs(&b, x);
+  for (int i = 0; i < m->n_layers && !b.st; i++) x = lower_layer(&b, i, x);
+  lower_head(&b, x);
+  return b.st;
+}
