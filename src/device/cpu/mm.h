@@ -1,0 +1,104 @@
+/* mm: how weights lie in panels. Shared by packing and by the matrix products of every level; private to device/cpu.
+ *
+ * A panel is 16 rows. Its unit is the lane line: [16 rows][4 bytes] = 64 bytes, one dword of each row, so that a vector
+ * lane is a row and a broadcast dword of activations meets 4 k of all rows at once. Quantised rows are cut into groups
+ * of 256 k; a group is the 16 source blocks (or 16 x 8 blocks of 32) with their dwords transposed, scales last. Bytes do
+ * not grow: reading a panel costs what reading the file's blocks would. Which k a byte holds is what the source block
+ * says (quant/quant.h, docs/ARCHITECTURE.md).
+ *
+ * Knows nothing of steps, threads and values. */
+#ifndef CPU_MM_H
+#define CPU_MM_H
+
+#include "device/cpu/cpu.h"
+
+typedef uint8_t cpu_line[CPU_PANEL][4];
+
+/* Plain types: [k][16 rows] elements. */
+
+/* Blocks of 32: groups of n = 8 blocks, the last group fewer: first all values, then all scales, so that lines stay
+ * aligned. Values of block i at i * 8 lines (Q8_0) or i * 4 lines (Q4_0, low nibble k = 4 j + b, high k = 16 + 4 j + b of
+ * byte b of line j); its scales, 16 f16, at n blocks of values + 32 i. */
+enum { CPU_Q8_0_LINES = 8, CPU_Q4_0_LINES = 4, CPU_GROUP = 8 };
+
+/* Blocks of 256. Line j of q: low nibble k = 64 (j / 8) + 4 (j % 8) + b, high nibble 32 further. */
+typedef struct cpu_q4_k {
+  cpu_line q[32];
+  cpu_line scales[3]; /* the 12 bytes of a row, packed as in the source */
+  uint16_t d[CPU_PANEL], dmin[CPU_PANEL];
+} cpu_q4_k;
+
+/* Line j of h: bit s is bit 4 of k = 32 s + 4 j + b. */
+typedef struct cpu_q5_k {
+  cpu_line q[32];
+  cpu_line h[8];
+  cpu_line scales[3];
+  uint16_t d[CPU_PANEL], dmin[CPU_PANEL];
+} cpu_q5_k;
+
+/* Half n = k / 128, g = k % 128 / 32, i = k % 32 / 4: nibble (high for g >= 2) of line 16 n + 8 (g % 2) + i of l, bits
+ * 2 g and 2 g + 1 of line 8 n + i of h; scale k / 16. Blocks go in pairs, [2 blocks][2][16 d], the last perhaps alone, so
+ * that lines stay aligned though a block of 16 rows is 52.5 lines. */
+typedef struct cpu_q6_k {
+  cpu_line l[32];
+  cpu_line h[16];
+  cpu_line scales[4]; /* int8 */
+} cpu_q6_k;
+
+static_assert(sizeof(cpu_q4_k) == 144 * 16 && sizeof(cpu_q5_k) == 176 * 16 && sizeof(cpu_q6_k) == 208 * 16, "no padding");
+
+/* Where in a panel block i of n_blocks lies: its lines, and its scales d. */
+static inline size_t cpu_q6_k_at(int64_t i) {
+  return (size_t)(i / 2) * (2 * sizeof(cpu_q6_k) + 64) + (size_t)(i % 2) * sizeof(cpu_q6_k);
+}
+static inline size_t cpu_q6_k_d(int64_t i, int64_t n_blocks) {
+  size_t n = (i | 1) < n_blocks ? 2 : 1;
+  return cpu_q6_k_at(i & ~(int64_t)1) + n * sizeof(cpu_q6_k) + (size_t)(i % 2) * 32;
+}
+
+/* The same for blocks of 32 of n_lines lines each. */
+static inline size_t cpu_q32_at(int64_t i, int n_lines) {
+  return (size_t)(i / CPU_GROUP) * CPU_GROUP * ((size_t)n_lines * 64 + 32) + (size_t)(i % CPU_GROUP) * (size_t)n_lines * 64;
+}
+static inline size_t cpu_q32_d(int64_t i, int64_t n_blocks, int n_lines) {
+  int64_t first = i / CPU_GROUP * CPU_GROUP, n = n_blocks - first < CPU_GROUP ? n_blocks - first : CPU_GROUP;
+  return cpu_q32_at(first, n_lines) + (size_t)n * (size_t)n_lines * 64 + (size_t)(i - first) * 32;
+}
+
+/* ---- what the drivers of MM and MMX share (run_mm.c) ------------------------------------------------------------------ */
+
+enum { CPU_MM_COLUMNS = 128 }; /* most columns of one unit */
+
+/* One matrix of a step. */
+typedef struct cpu_matrix {
+  cpu_mm_fn *mm;
+  const char *panels;
+  size_t panel_bytes;
+  int64_t rows, n_panels, k;
+  const float *bias; /* [rows] or NULL */
+} cpu_matrix;
+
+cpu_matrix cpu_matrix_of(const cpu_run *r, const op_value *w, int64_t slab, const op_value *bias);
+/* Panels p0 .. p0 + n_panels - 1 for n_cols <= CPU_MM_COLUMNS columns; y[c] is output row c from its first element. tail:
+ * CPU_MM_COLUMNS x CPU_PANEL floats of this thread, for a last panel that is not whole. */
+void cpu_matrix_unit(const cpu_matrix *m, int64_t p0, int64_t n_panels, const void *const *x, float *const *y, int n_cols, float *tail);
+/* Columns of a unit, for rows of activations of that many bytes: they fit half of a second level cache. */
+int cpu_matrix_columns(size_t row_bytes);
+/* Panels of a unit: about 100 us of work, but enough units that the last ones do not keep the other threads waiting. */
+int64_t cpu_matrix_group(const cpu_matrix *m, int64_t n_columns, int64_t n_blocks, int n_threads);
+enum { CPU_MM_TAIL = CPU_MM_COLUMNS * CPU_PANEL * (int)sizeof(float) };
+
+/* ---- loops that show what a level can do (ceilings.c) ----------------------------------------------------------------- */
+
+/* The results depend on every round, so that no compiler drops one. */
+typedef struct cpu_peak {
+  int32_t (*int8)(int64_t rounds); /* dot products of int8 in registers, as the level's kernels do them */
+  float (*f32)(int64_t rounds);    /* fused multiply-adds in registers */
+  int32_t (*read)(const void *bytes, size_t n_bytes); /* plain loads; a multiple of 4096 bytes, aligned to 64 */
+  double int8_ops, f32_ops;        /* of a round: a multiply-add is two */
+} cpu_peak;
+void cpu_scalar_peak(cpu_peak *p);
+void cpu_avx2_peak(cpu_peak *p);
+void cpu_avx512_peak(cpu_peak *p);
+
+#endif
