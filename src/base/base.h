@@ -145,6 +145,7 @@ uint64_t os_memory_free(void);/* bytes available now, the smaller of MemAvailabl
 uint64_t os_memory_peak(void);/* peak resident bytes of this process */
 uint64_t os_random(void);
 bool os_is_terminal(int fd);
+void os_pause(void);           /* tells the processor that this is a spin loop */
 
 /* ---- pool.c: worker threads -------------------------------------------------------------------------------------- */
 
