@@ -1,0 +1,206 @@
+/* The program: commands, exit codes, signals. The only place where the process ends. */
+#include "cli/cli.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* clang-format off */
+const cli_command cli_commands[CLI_COMMANDS] = {
+    [CLI_RUN] = {.name = "run", .aliases = {"complete"}, .program = "llama-completion", .run = cli_run, .needs_model = true,
+      .synopsis = "-m MODEL [-p TEXT | -f FILE] [options]",
+      .summary = "continue a prompt",
+      .about = "Writes the continuation of a prompt to standard output as it is generated. The prompt comes from -p, from a\n"
+               "file, or from standard input. Speed, memory and a hash of the last logits follow on standard error.\n"
+               "With --json one object is written at the end: text, tokens, n_prompt, n_generated, seconds,\n"
+               "logits_hash, stop, seed.",
+      .examples = {{"tell a tale", "run -m models/tales.gguf -p \"Once upon a time\" -n 200"},
+                   {"always the likeliest token", "run -m models/tales.gguf -p \"The king said\" -n 40 --temp 0"},
+                   {"a prompt from a pipe, the answer as JSON", "run -m models/tales.gguf -n 40 --json < prompt.txt"}}},
+    [CLI_TOKENIZE] = {.name = "tokenize", .program = "llama-tokenize", .run = cli_tokenize, .needs_model = true,
+      .synopsis = "-m MODEL [-p TEXT | -f FILE] [--special]",
+      .summary = "text to token ids",
+      .about = "Writes the ids of a text as a JSON array. Without --special the text is taken as plain text.",
+      .examples = {{"ids of a sentence", "tokenize -m models/tales.gguf -p \"Once upon a time\""},
+                   {"ids of a file, with BOS", "tokenize -m models/tales.gguf --special --file tale.txt"}}},
+    [CLI_LOGITS] = {.name = "logits", .run = cli_logits, .needs_model = true,
+      .synopsis = "-m MODEL --tokens FILE -o OUT [options]",
+      .summary = "logits of every position, as raw numbers",
+      .about = "Evaluates token ids and writes the logits of every position: number of tokens times size of the vocabulary\n"
+               "little-endian 32-bit floats, without a header. Works for a model without a vocabulary.",
+      .examples = {{"logits of some ids", "logits -m models/tales.gguf --tokens ids.txt -o logits.f32"},
+                   {"the same through pipes, cache in f32",
+                    "logits -m models/tales.gguf --tokens - -o - --kv-type f32 < ids.txt"}}},
+    [CLI_BENCH] = {.name = "bench", .program = "llama-bench", .run = cli_bench, .needs_model = true,
+      .synopsis = "-m MODEL [-p N] [-n N] [-r N] [--json]",
+      .summary = "speed, and how near it is to what the machine can do",
+      .about = "Times the evaluation of a prompt of random ids, the generation token by token, and passes of 2, 4, 8 and 16\n"
+               "tokens with all their logits, as a verification of guesses needs them. Each is held against a roof measured\n"
+               "in the same run: a prompt against the arithmetic of the processor (8-bit integers, or floats for a float\n"
+               "model) at two operations per multiply-add of weights, the head counted once; a generated token against\n"
+               "reading the weights it needs from memory. The cost of a pass is its time over that of one token.",
+      .examples = {{"the table", "bench -m models/tales.gguf"},
+                   {"for scripts", "bench -m models/tales.gguf -p 128 -n 32 -t 2 --json"}}},
+    [CLI_INSPECT] = {.name = "inspect", .aliases = {"show", "gguf"}, .word = "MODEL", .run = cli_inspect, .needs_model = true,
+      .synopsis = "MODEL [--json]",
+      .summary = "keys and tensors of a model file",
+      .about = "Lists what a GGUF file holds: keys with their values (of long arrays the beginning), tensors with type,\n"
+               "shape, bytes and offset, and totals. The file is checked while it is read.",
+      .examples = {{"what is in a file", "inspect models/tales.gguf"}, {"for scripts", "inspect models/tales.gguf --json"}}},
+    [CLI_EXPLAIN] = {.name = "explain", .word = "MODEL", .run = cli_explain, .needs_model = true,
+      .synopsis = "MODEL [-n N] [--json]",
+      .summary = "the plan that evaluates a model, step by step",
+      .about = "Prints the plan for N tokens in one pass: steps, shapes, bytes, operations, offsets and memory. No weights\n"
+               "are loaded.",
+      .examples = {{"one token", "explain models/tales.gguf"}, {"a prompt of 64 tokens", "explain models/tales.gguf -n 64"}}},
+    [CLI_VERSION] = {.name = "version", .synopsis = "[--json]", .summary = "version and build", .run = cli_version,
+      .about = "Prints the version, and how the program was built.",
+      .examples = {{"which version is this", "version"}}},
+    [CLI_HELP] = {.name = "help", .word = "[COMMAND]", .synopsis = "[COMMAND]", .run = cli_help,
+      .summary = "help, also of one command",
+      .about = "Lists the commands, or the options of one.",
+      .examples = {{"options of run", "help run"}}},
+    [CLI_COMPLETION] = {.name = "completion", .word = "bash|zsh|fish", .hidden = true, .run = cli_completion,
+      .synopsis = "bash|zsh|fish",
+      .summary = "completions for a shell",
+      .about = "Prints a script that completes commands and options.",
+      .examples = {{"for this shell", "completion bash > /etc/bash_completion.d/tandem"}}},
+    [CLI_MAN] = {.name = "man", .synopsis = "", .hidden = true, .summary = "the manual page", .run = cli_man,
+      .about = "Prints the manual page in troff.",
+      .examples = {{"read it", "man | man -l -"}}},
+};
+/* clang-format on */
+
+/* The first row that fits decides. */
+const cli_exit cli_exits[] = {
+    {TANDEM_OK, NULL, 0, "done"},
+    {TANDEM_ERROR_UNSUPPORTED, "cpu", 69, "the machine lacks what was asked for"},
+    {TANDEM_ERROR_UNSUPPORTED, NULL, 65, "the model is damaged, or this version cannot run it; bad data file"},
+    {TANDEM_ERROR_FORMAT, NULL, 65, NULL},
+    {TANDEM_ERROR_NONFINITE, NULL, 65, NULL},
+    {TANDEM_ERROR_ARGUMENT, NULL, EXIT_USAGE, "wrong option, value or combination; prompt longer than the context"},
+    {TANDEM_ERROR_CONTEXT, NULL, EXIT_USAGE, NULL},
+    {TANDEM_ERROR_OPEN, NULL, 66, "a file is missing or cannot be read"},
+    {TANDEM_ERROR_MEMORY, NULL, EXIT_SYSTEM, "not enough memory, or the system refused"},
+    {TANDEM_ERROR_IO, NULL, 74, "reading or writing failed, or the disk is full"},
+    {TANDEM_ERROR_CANCELLED, NULL, EXIT_INTERRUPT, "stopped by Ctrl-C"},
+    {TANDEM_ERROR_BUSY, NULL, 1, "another failure"},
+    {TANDEM_ERROR_INTERNAL, NULL, 1, NULL},
+    {-1, NULL, EXIT_CONFIGURATION, "an environment variable has a wrong value"},
+};
+const size_t cli_n_exits = COUNT_OF(cli_exits);
+
+/* A signal handler has nothing else to write to. */
+static volatile sig_atomic_t interrupted;
+
+static void on_interrupt(int signal_number) {
+  (void)signal_number;
+  interrupted = 1;
+}
+
+/* Nobody reads any more: that is no failure. */
+static void on_broken_pipe(int signal_number) {
+  (void)signal_number;
+  _exit(0);
+}
+
+void cli_watch_interrupt(void) {
+  struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = (int)SA_RESETHAND};
+  sigaction(SIGINT, &action, NULL);
+}
+
+bool cli_interrupted(void) { return interrupted; }
+
+cli_command_id cli_find_command(const char *name) {
+  for (int i = 0; i < CLI_COMMANDS; i++) {
+    const cli_command *c = &cli_commands[i];
+    if (!strcmp(c->name, name)) return (cli_command_id)i;
+    for (size_t k = 0; k < COUNT_OF(c->aliases) && c->aliases[k]; k++)
+      if (!strcmp(c->aliases[k], name)) return (cli_command_id)i;
+  }
+  return CLI_COMMANDS;
+}
+
+const char *cli_nearest_command(const char *name) {
+  const char *names[CLI_COMMANDS];
+  size_t n = 0;
+  for (int i = 0; i < CLI_COMMANDS; i++)
+    if (!cli_commands[i].hidden) names[n++] = cli_commands[i].name;
+  int nearest = base_nearest(name, names, n);
+  return nearest < 0 ? NULL : names[nearest];
+}
+
+static int exit_code(const error *err, status st) {
+  for (size_t i = 0; i < cli_n_exits; i++)
+    if (cli_exits[i].code == st && (!cli_exits[i].field || !strcmp(cli_exits[i].field, err->field))) return cli_exits[i].exit;
+  return 1;
+}
+
+/* One line; what a file put into a message cannot move the cursor. */
+static void print_error(error *err) {
+  for (char *c = err->text; *c; c++)
+    if ((unsigned char)*c < ' ' || *c == 0x7f) *c = '?';
+  fprintf(stderr, "tandem: %s\n", err->text);
+}
+
+/* Writes what is left, so that a full disk is a failure and not a short answer. */
+static int finish_output(int code) {
+  if (!fflush(stdout) && !ferror(stdout)) return code;
+  fprintf(stderr, "tandem: standard output: %s\n", strerror(errno));
+  return code ? code : exit_code(&(error){0}, TANDEM_ERROR_IO);
+}
+
+static int run_command(cli_command_id id, int argc, char **argv) {
+  const cli_command *c = &cli_commands[id];
+  cli_options o;
+  error err = {0};
+  cli_options_init(&o);
+  int code = cli_args_parse(&o, id, argc, argv, &err);
+  if (!code && o.help) {
+    cli_help_command(id);
+  } else if (!code) {
+    status st = TANDEM_OK;
+    if (!o.model && c->needs_model)
+      st = base_fail(&err, TANDEM_ERROR_ARGUMENT, "model", "no model; give its file with -m, or in TANDEM_MODEL");
+    else
+      st = c->run(&o, &err);
+    code = exit_code(&err, st);
+  }
+  if (err.text[0] && code != EXIT_INTERRUPT) print_error(&err);
+  cli_options_free(&o);
+  return code;
+}
+
+static int unknown_command(const char *name) {
+  char shown[64];
+  text_escape(shown, sizeof shown, name, strlen(name));
+  const char *nearest = cli_nearest_command(shown);
+  if (nearest)
+    fprintf(stderr, "tandem: %s: unknown command; did you mean '%s'?\n", shown, nearest);
+  else
+    fprintf(stderr, "tandem: %s: unknown command; 'tandem help' lists those there are\n", shown);
+  return EXIT_USAGE;
+}
+
+int main(int argc, char **argv) {
+  struct sigaction action = {.sa_handler = on_broken_pipe};
+  sigaction(SIGPIPE, &action, NULL);
+  const char *program = argc > 0 ? argv[0] : "tandem";
+  if (strrchr(program, '/')) program = strrchr(program, '/') + 1;
+  for (int i = 0; i < CLI_COMMANDS; i++)
+    if (cli_commands[i].program && !strcmp(cli_commands[i].program, program))
+      return finish_output(run_command((cli_command_id)i, argc - 1, argv + 1));
+
+  const char *name = argc > 1 ? argv[1] : NULL;
+  if (!name) {
+    cli_help_overview(true);
+    return EXIT_USAGE;
+  }
+  if (!strcmp(name, "--version")) name = "version";
+  if (!strcmp(name, "--help") || !strcmp(name, "-h")) name = "help";
+  cli_command_id id = cli_find_command(name);
+  return finish_output(id == CLI_COMMANDS ? unknown_command(name) : run_command(id, argc - 2, argv + 2));
+}

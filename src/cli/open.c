@@ -1,0 +1,96 @@
+/* Opening a model as the options say, with a progress line; and small helpers of output. */
+#include "cli/cli.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+void cli_size_text(char out[32], uint64_t bytes) {
+  static const char *const units[] = {"bytes", "KiB", "MiB", "GiB", "TiB"};
+  double v = (double)bytes;
+  size_t unit = 0;
+  for (; v >= 1024 && unit + 1 < COUNT_OF(units); unit++) v /= 1024;
+  snprintf(out, 32, unit && v < 100 ? "%.1f %s" : "%.0f %s", v, units[unit]);
+}
+
+status cli_write(const char *s, size_t n, error *err) {
+  if (fwrite(s, 1, n, stdout) == n) return TANDEM_OK;
+  return base_fail(err, TANDEM_ERROR_IO, NULL, "standard output: %s", strerror(errno));
+}
+
+status cli_json_out(json *j) {
+  status st = json_close(j);
+  if (!st) st = cli_write(j->out.bytes, j->out.n, j->err);
+  if (!st) st = cli_write("\n", 1, j->err);
+  text_free(&j->out);
+  return st;
+}
+
+/* How far loading is: at most ten lines a second on a terminal, else one for every tenth. */
+typedef struct progress {
+  const char *name;
+  bool show, terminal;
+  double start, last;
+  int tenths;
+} progress;
+
+static bool show_progress(void *user, const char *what, uint64_t done, uint64_t total) {
+  progress *p = user;
+  (void)what;
+  if (cli_interrupted()) return false;
+  if (!p->show || !total) return true;
+  double now = os_seconds(), seconds = now - p->start;
+  int tenths = (int)((double)done / (double)total * 10);
+  bool due = p->terminal ? now - p->last >= 0.1 : tenths > p->tenths;
+  if (!due && done != total) return true;
+  p->last = now;
+  p->tenths = tenths;
+  char so_far[32], all[32];
+  cli_size_text(so_far, done);
+  cli_size_text(all, total);
+  double speed = seconds > 0 ? (double)done / seconds : 0;
+  fprintf(stderr, "%s%s  %s / %s  %.0f MB/s  ETA %.0f s%s", p->terminal ? "\r\033[K" : "", p->name, so_far, all, speed / 1e6,
+          speed > 0 ? (double)(total - done) / speed : 0.0, p->terminal ? "" : "\n");
+  return true;
+}
+
+/* -c 0 means all the model was trained for, which a plan without weights tells. */
+static status trained_context(const tandem_engine_params *params, int64_t *n_context, error *err) {
+  tandem_engine_params plan = *params;
+  tandem_engine *engine = NULL;
+  tandem_engine_info info = {.size = sizeof info};
+  plan.plan_only = true;
+  plan.n_context = plan.n_ubatch = 1;
+  TRY(tandem_engine_open(&engine, &plan, err));
+  status st = tandem_engine_get_info(engine, &info, err);
+  *n_context = info.n_context_train;
+  tandem_engine_close(engine);
+  return st;
+}
+
+status cli_open(tandem_engine **engine, tandem_engine_params *params, const cli_options *o, error *err) {
+  const char *slash = strrchr(o->model, '/');
+  bool terminal = os_is_terminal(STDERR_FILENO);
+  progress p = {.name = slash ? slash + 1 : o->model, .start = os_seconds(), .terminal = terminal};
+  int kv_type = o->kv_type >= 0 ? o->kv_type : (int)params->kv_type_k;
+  p.show = o->progress >= 0 ? o->progress : terminal;
+  params->model = o->model;
+  params->n_threads = o->threads;
+  params->n_ubatch = o->ubatch;
+  params->kv_type_k = (tandem_kv_type)(o->kv_type_k >= 0 ? o->kv_type_k : kv_type);
+  params->kv_type_v = (tandem_kv_type)(o->kv_type_v >= 0 ? o->kv_type_v : kv_type);
+  params->cpu = o->cpu;
+  if (o->memory) params->memory = o->memory;
+  if (o->context > 0) params->n_context = o->context;
+  if (o->context == 0) TRY(trained_context(params, &params->n_context, err));
+  params->progress = show_progress;
+  params->user = &p;
+  cli_watch_interrupt();
+  status st = tandem_engine_open(engine, params, err);
+  if (p.show && p.terminal) fputs("\r\033[K", stderr);
+  params->progress = NULL;
+  params->user = NULL;
+  return st;
+}

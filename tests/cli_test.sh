@@ -1,0 +1,254 @@
+#!/bin/sh
+# The command line as scripts and people meet it: exit codes, contracts, messages, help.
+set -u
+. tests/support/check.sh
+build=${1:-build}
+tandem=$build/tandem
+model=models/tales.gguf
+shared=${TANDEM_SHARED:-../shared}
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+unset NO_COLOR CLICOLOR_FORCE
+for name in $(env | sed -nE 's/^((TANDEM|LLAMA_ARG)_[A-Z_]+)=.*/\1/p'); do
+  case $name in TANDEM_S*) ;; *) unset "$name" ;; esac
+done
+
+if [ ! -x "$tandem" ]; then
+  skip "cli: there is no program yet"
+  finish
+  exit
+fi
+if command -v python3 >/dev/null 2>&1; then python=python3; else python=""; fi
+
+# exits CODE TEXT ARGUMENT...: the program ends with CODE and says TEXT (a pattern; "" = anything) on stderr.
+exits() {
+  code=$1 said=$2
+  shift 2
+  "$tandem" "$@" >"$work/out" 2>"$work/err" </dev/null
+  got=$?
+  if [ "$got" -ne "$code" ]; then fail "tandem $*: exit $got, $code expected: $(head -c 300 "$work/err")"
+  elif [ -n "$said" ] && ! grep -qiE -- "$said" "$work/err"; then fail "tandem $*: '$said' expected on stderr: $(head -c 300 "$work/err")"
+  elif [ "$code" -ne 0 ] && ! grep -q '^tandem: ' "$work/err" && [ "$code" -ne 130 ]; then fail "tandem $*: stderr does not begin with 'tandem: '"
+  else pass; fi
+}
+# value KEY FILE: a number or string of a flat JSON object.
+value() { sed -nE "s/.*\"$1\": ?\"?([^,\"}]*)\"?.*/\\1/p" "$2"; }
+is_json() {
+  [ -n "$python" ] || return 0
+  $python -m json.tool "$1" >/dev/null
+}
+greedy() { "$tandem" run -m $model --temp 0 -n 24 --json "$@" 2>/dev/null; }
+
+# ---- help and names
+commands="run tokenize logits bench inspect explain version help"
+"$tandem" completion bash >"$work/bash"
+"$tandem" man >"$work/man"
+for c in $commands; do
+  "$tandem" "$c" --help >"$work/help" 2>"$work/err"
+  check "tandem $c --help" test $? -eq 0
+  check "help of $c has usage and examples" sh -c "grep -q '^Usage: tandem $c' '$work/help' && grep -q '^Examples' '$work/help' && [ ! -s '$work/err' ]"
+  "$tandem" help "$c" >"$work/help2"
+  check "tandem help $c is the same" cmp "$work/help" "$work/help2"
+  for option in $(grep -oE '^  -[-a-z, ]*' "$work/help" | tr -d ','); do
+    # shellcheck disable=SC2016
+    check "$c: $option is completed" grep -qE -- "^ *$c\\).*[ \"]$option " "$work/bash"
+    check "$c: $option is in the manual" grep -qF -- "$(printf %s "$option" | sed 's/-/\\-/g')" "$work/man"
+  done
+done
+exits 0 "" --help
+exits 0 "" --version
+exits 0 "" help
+exits 2 "unknown command.*'run'" rnu
+exits 2 "unknown command.*'bench'" help bensh
+exits 2 "unknown command" zzzzzzzzzz
+"$tandem" >"$work/out" 2>"$work/err"
+check "no command: exit 2 and the list" sh -c "[ $? -eq 2 ] && grep -q Commands '$work/err' && [ ! -s '$work/out' ]"
+ln -s "$(cd "$build" && pwd)/tandem" "$work/llama-tokenize"
+check "argv[0] selects the command" test "$("$work/llama-tokenize" -m $model -p tale)" = "$("$tandem" tokenize -m $model -p tale)"
+
+# ---- options
+exits 2 "unknown option.*--temp" run -m $model -p x --tempp 0
+exits 2 "of 'tandem bench'|of 'tandem logits'" tokenize -m $model -p x --output y
+exits 2 "unknown option" run -m $model -p x -zzzzzzz
+exits 2 "needs a value" run -m
+exits 2 "takes no value" run -m $model -p x --json=yes
+exits 2 "top-p.*above 0, at most 1" run -m $model -p x --top-p 1.5
+exits 2 "top-p" run -m $model -p x --top-p 0
+exits 2 "threads.*0 to 1024" run -m $model -p x --threads 2000
+exits 2 "-t: 'two'" run -m $model -p x -t two
+exits 2 "whole number" run -m $model -p x -n 1e3
+exits 2 "a number" run -m $model -p x --temp nan
+exits 2 "a number" run -m $model -p x --temp 0x1
+exits 2 "f16.f32.bf16.q8_0" run -m $model -p x --kv-type f64
+exits 2 "bytes" run -m $model -p x --memory 5Q
+exits 2 "bytes" run -m $model -p x --memory 99999999999999999999
+exits 2 "seed" run -m $model -p x --seed -2
+exits 2 "ID.B" run -m $model -p x --logit-bias 5
+exits 2 "one is allowed" inspect $model -m $model
+exits 2 "options only" run $model -p x
+exits 2 "no model" run -p x
+exits 2 "-p and -f" run -m $model -p x -f y
+exits 2 "missing" logits -m $model --tokens x
+exits 2 "missing" logits -m $model -o x
+exits 2 "unknown shell" completion tcsh
+exits 0 "given twice" tokenize -m $model -p x -p y
+check "the last one counts" test "$(cat "$work/out")" = "$("$tandem" tokenize -m $model -p y)"
+check "--opt=value, and _ for -" test "$(greedy --top_k=5 --display_prompt -p King)" = "$(greedy --top-k 5 --display-prompt -p King)" || true
+check "-- ends the options" test "$("$tandem" inspect -- $model | head -n 1)" = "$("$tandem" inspect $model | head -n 1)"
+
+# ---- exit codes
+printf 'this is no model' >"$work/bad.gguf"
+head -c 5000 $model >"$work/cut.gguf"
+exits 66 "nowhere.gguf" run -m "$work/nowhere.gguf" -p x
+exits 66 "nowhere" inspect "$work/nowhere.gguf"
+exits 66 "nowhere" run -m $model -f "$work/nowhere"
+exits 66 "" run -m "$work" -p x
+for command in inspect explain "run -p x -m" "tokenize -p x -m" "bench -m"; do
+  # shellcheck disable=SC2086  # words
+  {
+    exits 65 "bad.gguf" $command "$work/bad.gguf"
+    exits 65 "cut.gguf" $command "$work/cut.gguf"
+  }
+done
+exits 2 "tokens.*context" run -m $model -c 4 -p "Once upon a time there was a king who had three sons"
+exits 2 "context" logits -m $model -c 1 --tokens /dev/stdin -o "$work/x" || true
+exits 71 "" run -m $model -p x --memory 1K
+printf '1\n99999999\n' >"$work/ids"
+exits 65 "99999999" logits -m $model --tokens "$work/ids" -o "$work/o.f32"
+check "and no half file" test ! -e "$work/o.f32"
+printf '1\n2x\n' >"$work/ids"
+exits 65 "line 2.*2x" logits -m $model --tokens "$work/ids" -o "$work/o.f32"
+: >"$work/ids"
+exits 65 "no token ids" logits -m $model --tokens "$work/ids" -o "$work/o.f32"
+printf '1\n2\n3\n' >"$work/ids"
+exits 74 "nowhere" logits -m $model --tokens "$work/ids" -o "$work/nowhere/o.f32"
+if [ -w /dev/full ]; then
+  exits 74 "full" logits -m $model --tokens "$work/ids" -o /dev/full
+  "$tandem" run -m $model -p x -n 4 >/dev/full 2>"$work/err"
+  check "a full disk under standard output: exit 74" test $? -eq 74
+fi
+{ "$tandem" inspect $model; echo $? >"$work/code"; } | head -c 1 >/dev/null
+check "nobody reads: exit 0" test "$(cat "$work/code")" = 0
+timeout --preserve-status -s INT 1 "$tandem" bench -m $model -r 1000 >"$work/out" 2>"$work/err"
+check "Ctrl-C: exit 130" test $? -eq 130
+if command -v script >/dev/null 2>&1; then
+  script -qec "$tandem run -m $model" "$work/typescript" >/dev/null 2>&1
+  check "no prompt on a terminal: exit 2" test $? -eq 2
+  check "and says what to do" grep -q -- '-p' "$work/typescript"
+else
+  skip "terminal: script is not installed"
+fi
+
+# ---- environment
+(TANDEM_MODEL=$model "$tandem" tokenize -p x >"$work/out")
+check "TANDEM_MODEL" test "$(cat "$work/out")" = "$("$tandem" tokenize -m $model -p x)"
+(TANDEM_THREADS=many exits 78 "TANDEM_THREADS: 'many'" run -m $model -p x; finish >"$work/count")
+check "a wrong variable: exit 78" grep -q ' 0 failed' "$work/count"
+(LLAMA_ARG_N_PREDICT=3 "$tandem" run -m $model -p King --temp 0 --ignore-eos --json >"$work/out" 2>/dev/null)
+check "LLAMA_ARG_N_PREDICT" test "$(value n_generated "$work/out")" = 3
+(LLAMA_ARG_N_PREDICT=3 TANDEM_N_PREDICT=4 "$tandem" run -m $model -p King --temp 0 --ignore-eos --json >"$work/out" 2>/dev/null)
+check "TANDEM_X before LLAMA_ARG_X" test "$(value n_generated "$work/out")" = 4
+(LLAMA_ARG_N_PREDICT=3 "$tandem" run -m $model -p King --temp 0 --ignore-eos --json -n 5 >"$work/out" 2>/dev/null)
+check "the command line before both" test "$(value n_generated "$work/out")" = 5
+
+# ---- tokenize
+"$tandem" tokenize -m $model -p "Once upon a time" >"$work/ids.json"
+check "tokenize writes a JSON array" sh -c "grep -qE '^\\[[0-9]+(,[0-9]+)*\\]\$' '$work/ids.json'"
+printf 'Once upon a time' >"$work/text"
+check "the same from a file" test "$("$tandem" tokenize -m $model --file "$work/text")" = "$(cat "$work/ids.json")"
+check "and from standard input" test "$("$tandem" tokenize -m $model <"$work/text")" = "$(cat "$work/ids.json")"
+check "nothing gives nothing" test "$("$tandem" tokenize -m $model </dev/null)" = "[]"
+check "escapes" test "$("$tandem" tokenize -m $model -p 'a\nb\x41')" = "$(printf 'a\nbA' | "$tandem" tokenize -m $model)"
+check "no escapes" test "$("$tandem" tokenize -m $model --no-escape -p 'a\nb')" = "$(printf 'a\\nb' | "$tandem" tokenize -m $model)"
+check "--special adds BOS" test "$("$tandem" tokenize -m $model --special -p x)" != "$("$tandem" tokenize -m $model -p x)"
+
+# ---- run
+greedy -p "Once upon a time" >"$work/a.json"
+check "run --json is JSON" is_json "$work/a.json"
+for key in text tokens n_prompt n_generated seconds logits_hash stop; do check "run --json has $key" grep -q "\"$key\":" "$work/a.json"; done
+check "24 tokens or an end" sh -c "grep -qE '\"n_generated\": ?24,.*\"stop\": ?\"length\"' '$work/a.json' || grep -q '\"stop\": ?\"end\"' '$work/a.json'"
+if [ -n "$python" ]; then
+  check "as many tokens as counted" $python -c "import json,sys; a=json.load(open('$work/a.json')); sys.exit(len(a['tokens'])!=a['n_generated'] or not a['text'])"
+  "$tandem" run -m $model --temp 0 -n 24 -p "Once upon a time" >"$work/out" 2>/dev/null
+  check "the text is that of plain output" $python -c "import json,sys; sys.exit(json.load(open('$work/a.json'))['text'].encode()!=open('$work/out','rb').read())"
+fi
+hash=$(value logits_hash "$work/a.json")
+check "the hash is 16 hex digits" sh -c "echo '$hash' | grep -qE '^[0-9a-f]{16}\$'"
+for variant in "-t 1" "-t 3" "-ub 1" "--ubatch 3" "--cpu scalar" "-c 512"; do
+  # shellcheck disable=SC2086  # words
+  greedy -p "Once upon a time" $variant >"$work/b.json"
+  check "the same bits with $variant" test "$(value logits_hash "$work/b.json")" = "$hash"
+done
+printf 'Once upon a time\n' >"$work/text"
+greedy -f "$work/text" >"$work/b.json"
+check "the same from a file" test "$(value logits_hash "$work/b.json")" = "$hash"
+greedy <"$work/text" >"$work/b.json"
+check "and from standard input" test "$(value logits_hash "$work/b.json")" = "$hash"
+draw() { "$tandem" run -m $model -n 24 --ignore-eos --temp 1.2 -p "Once upon a time" "$@" 2>"$work/err"; }
+check "a seed gives the same text" test "$(draw --seed 7)" = "$(draw --seed 7)"
+check "another seed another text" test "$(draw --seed 7)" != "$(draw --seed 8)"
+first=$(draw)
+seed=$(sed -nE 's/.*seed ([0-9]+).*/\1/p' "$work/err")
+check "a random seed is reported and reproduces" test "$(draw --seed "$seed")" = "$first"
+check "the footer tells speed, memory, hash" grep -qE 'prompt [0-9]+ tok .* t/s .* gen 24 tok .* t/s .* memory .* logits [0-9a-f]{16}$' "$work/err"
+draw --no-show-timings >/dev/null
+check "--no-show-timings" test ! -s "$work/err"
+check "--display-prompt" sh -c "case '$(draw --display-prompt | head -c 16)' in 'Once upon a time') ;; *) false ;; esac"
+check "no escape sequences in a pipe" sh -c "! grep -q \"\$(printf '\\033')\" '$work/err'"
+id=$("$tandem" run -m $model -p King --temp 0 -n 1 --json 2>/dev/null | sed -nE 's/.*"tokens": ?\[([0-9]+)\].*/\1/p')
+check "a banned token is not drawn" sh -c "! '$tandem' run -m $model -p King --temp 0 -n 1 --json --logit-bias $id-inf 2>/dev/null | grep -qE '\"tokens\": ?\\[$id\\]'"
+check "-n 0 evaluates the prompt only" sh -c "'$tandem' run -m $model -p King -n 0 --json 2>/dev/null | grep -qE '\"n_generated\": ?0,'"
+check "a full context ends it" sh -c "'$tandem' run -m $model -p King -c 32 --ignore-eos --json 2>/dev/null | grep -qE '\"stop\": ?\"context\"'"
+check "-c 0 is the trained length" sh -c "'$tandem' run -m $model -p King -c 0 -n 1 --json >/dev/null 2>&1"
+
+# ---- logits
+n_vocab=$("$tandem" inspect $model | sed -nE 's/.*tokenizer.ggml.tokens +string\[([0-9]+)\].*/\1/p')
+printf '2\n10\n\n300\n4\n5' >"$work/ids"
+"$tandem" logits -m $model --tokens "$work/ids" -o "$work/a.f32" 2>/dev/null
+check "logits: tokens x vocabulary x 4 bytes" test "$(wc -c <"$work/a.f32")" -eq $((5 * n_vocab * 4))
+"$tandem" logits -m $model --tokens - -o - <"$work/ids" >"$work/b.f32" 2>/dev/null
+check "logits: the same through pipes" cmp "$work/a.f32" "$work/b.f32"
+"$tandem" logits -m $model --tokens "$work/ids" -o "$work/b.f32" --ubatch 2 -t 1 2>/dev/null
+check "logits: the same in passes of 2" cmp "$work/a.f32" "$work/b.f32"
+for type in f32 f16 bf16 q8_0; do
+  "$tandem" logits -m $model --tokens "$work/ids" -o "$work/b.f32" --kv-type $type 2>"$work/err"
+  check "logits: --kv-type $type" test "$(wc -c <"$work/b.f32")" -eq $((5 * n_vocab * 4))
+done
+zoo=$shared/goldens/zoo/llama.gguf
+if [ -f "$zoo" ]; then
+  "$tandem" logits -m "$zoo" --tokens "${zoo%.gguf}.f32.tokens" -o "$work/z.f32" --kv-type f32
+  check "logits of a model without a vocabulary" test "$(wc -c <"$work/z.f32")" -eq "$(wc -c <"${zoo%.gguf}.f32")"
+  exits 65 "vocab|tokenizer" run -m "$zoo" -p x
+else
+  skip "logits of a model without a vocabulary: $zoo is not there"
+fi
+
+# ---- inspect, explain, version, bench
+"$tandem" inspect $model --json >"$work/i.json"
+check "inspect --json is JSON" is_json "$work/i.json"
+"$tandem" inspect $model >"$work/i.txt"
+check "inspect names architecture and tensors" sh -c "grep -q general.architecture '$work/i.txt' && grep -q token_embd.weight '$work/i.txt' && grep -q '^total' '$work/i.txt'"
+"$tandem" explain $model -n 4 --json >"$work/e.json"
+check "explain --json is JSON" is_json "$work/e.json"
+check "explain prints something" test "$("$tandem" explain $model | wc -l)" -gt 10
+exits 2 "1 to 4096" explain $model -n 0
+"$tandem" version --json >"$work/v.json"
+check "version --json is JSON" is_json "$work/v.json"
+"$tandem" bench -m $model -p 16 -n 4 -r 1 --json >"$work/bench.json"
+check "bench --json is JSON" is_json "$work/bench.json"
+if [ -n "$python" ]; then
+  check "bench --json has what scripts read" $python -c "
+import json
+b = json.load(open('$work/bench.json'))
+assert b['prefill']['tokens'] == 16 and b['decode']['tokens'] == 4
+for part, key in (('prefill', 'tokens_per_second'), ('prefill', 'of_roof'), ('decode', 'tokens_per_second'), ('decode', 'of_roof'), ('decode', 'gb_per_second'),
+                  ('ceilings', 'read_gb_per_second'), ('ceilings', 'int8_tops'), ('ceilings', 'f32_gflops')):
+    assert b[part][key] > 0, (part, key)
+assert [v['n'] for v in b['verify']] == [2, 4, 8, 16] and all(v['cost'] > 0 and v['tokens_per_second'] > 0 for v in b['verify'])
+assert b['threads'] >= 1 and b['cpu']
+"
+else
+  skip "contents of JSON: python3 is not installed"
+fi
+check "bench prints a table" sh -c "'$tandem' bench -m $model -p 8 -n 2 -r 1 | grep -q 'of roof'"
+finish
