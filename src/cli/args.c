@@ -29,6 +29,9 @@ static_assert(TANDEM_KV_F16 == 0 && TANDEM_KV_F32 == 1 && TANDEM_KV_BF16 == 2 &&
 
 #define MODEL_GROUP "Model and memory"
 #define TEXT_GROUP "Prompt and answer"
+#define FILES_GROUP "Input and output"
+#define BENCH_GROUP "Measurements"
+#define PLAN_GROUP "Plan"
 #define SAMPLING_GROUP "Sampling"
 #define OUTPUT_GROUP "Output"
 
@@ -90,22 +93,22 @@ const cli_arg cli_args[] = {
     {.names = {"--display-prompt"}, .group = TEXT_GROUP, .commands = RUN,
      .kind = ARG_FLAG, .at = AT(display_prompt),
      .help = "write the prompt before the answer"},
-    {.names = {"--tokens"}, .value = "FILE", .group = TEXT_GROUP, .commands = LOGITS,
+    {.names = {"--tokens"}, .value = "FILE", .group = FILES_GROUP, .commands = LOGITS,
      .kind = ARG_TEXT, .at = AT(tokens), .unset = "",
      .help = "a file of token ids, one a line, - = standard input"},
-    {.names = {"-o", "--output"}, .value = "FILE", .group = TEXT_GROUP, .commands = LOGITS,
+    {.names = {"-o", "--output"}, .value = "FILE", .group = FILES_GROUP, .commands = LOGITS,
      .kind = ARG_TEXT, .at = AT(output), .unset = "",
      .help = "where the logits go, - = standard output"},
-    {.names = {"-n", "--n-tokens"}, .value = "N", .group = TEXT_GROUP, .commands = EXPLAIN,
+    {.names = {"-n", "--n-tokens"}, .value = "N", .group = PLAN_GROUP, .commands = EXPLAIN,
      .kind = ARG_INT32, .at = AT(explain_tokens), .low = 1, .high = 4096,
      .help = "explain the evaluation of N tokens in one pass"},
-    {.names = {"-p", "--n-prompt"}, .value = "N", .group = TEXT_GROUP, .commands = BENCH,
+    {.names = {"-p", "--n-prompt"}, .value = "N", .group = BENCH_GROUP, .commands = BENCH,
      .kind = ARG_INT, .at = AT(bench_prompt), .low = 0, .high = 1 << 20,
      .help = "tokens of the prompt to time, 0 = none"},
-    {.names = {"-n", "--n-gen"}, .value = "N", .group = TEXT_GROUP, .commands = BENCH,
+    {.names = {"-n", "--n-gen"}, .value = "N", .group = BENCH_GROUP, .commands = BENCH,
      .kind = ARG_INT, .at = AT(bench_predict), .low = 0, .high = 1 << 20,
      .help = "tokens to generate and time, 0 = none"},
-    {.names = {"-r", "--repetitions"}, .value = "N", .group = TEXT_GROUP, .commands = BENCH,
+    {.names = {"-r", "--repetitions"}, .value = "N", .group = BENCH_GROUP, .commands = BENCH,
      .kind = ARG_INT, .at = AT(repetitions), .low = 1, .high = 1000,
      .help = "times each is done; the median counts"},
 
