@@ -71,10 +71,10 @@ bench:
 install:
 	@cmake --preset release $(call generator,$(BUILD)) --log-level=WARNING -DCMAKE_INSTALL_LIBDIR=$(LIBDIR) >/dev/null
 	@cmake --build $(BUILD) -j $(JOBS)
-	DESTDIR=$(DESTDIR) cmake --install $(BUILD) --prefix $(PREFIX)
+	DESTDIR="$(DESTDIR)" cmake --install $(BUILD) --prefix "$(PREFIX)"
 
 uninstall:
-	xargs -r rm -f -- < $(BUILD)/install_manifest.txt
+	sed 's|^|$(DESTDIR)|' $(BUILD)/install_manifest.txt | xargs -r -d '\n' rm -f --
 
 clean:
 	rm -rf build build-*
