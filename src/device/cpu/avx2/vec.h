@@ -1,0 +1,96 @@
+/* avx2/vec: the words of mm.inc on 256-bit vectors: a vector is half a panel line, 8 rows. A dot product is vpmaddubsw,
+ * which saturates at int16: VEC_DEPTH_n says how many may be added before the pair of sums is widened, derived from the
+ * largest weight times 128 times 2. Scales are pairs of int16, so that widening and scaling are one vpmaddwd. */
+#ifndef CPU_AVX2_VEC_H
+#define CPU_AVX2_VEC_H
+
+#include <immintrin.h>
+#include <stdint.h>
+#include <string.h>
+
+#define VEC_INLINE static inline __attribute__((always_inline))
+
+typedef __m256i vec_i;
+typedef __m256 vec_f;
+
+#define VEC_COLUMNS 4 /* of a tile */
+enum {
+  VEC_LANES = 8,
+
+  VEC_PANELS = 1,
+  VEC_PANELS_1 = 1,
+  VEC_ACC32 = 0,
+  VEC_OFFSET_8 = 0,
+  VEC_DEPTH_4 = 8, /* 8 * 2 * 15 * 128 = 30720 */
+  VEC_DEPTH_5 = 4, /* 4 * 2 * 31 * 128 = 31744 */
+  VEC_DEPTH_6 = 2  /* 2 * 2 * 63 * 128 = 32256 */
+};
+
+/* ---- integers ------------------------------------------------------------------------------------------------------- */
+
+VEC_INLINE vec_i vec_load(const void *p) { return _mm256_loadu_si256(p); }
+VEC_INLINE void vec_store(void *p, vec_i a) { _mm256_storeu_si256(p, a); }
+VEC_INLINE vec_i vec_zero(void) { return _mm256_setzero_si256(); }
+VEC_INLINE vec_i vec_int(int32_t x) { return _mm256_set1_epi32(x); }
+VEC_INLINE vec_i vec_byte(int x) { return _mm256_set1_epi8((char)x); }
+VEC_INLINE vec_i vec_add(vec_i a, vec_i b) { return _mm256_add_epi32(a, b); }
+VEC_INLINE vec_i vec_and(vec_i a, vec_i b) { return _mm256_and_si256(a, b); }
+VEC_INLINE vec_i vec_mul(vec_i a, vec_i b) { return _mm256_mullo_epi32(a, b); }
+VEC_INLINE vec_i vec_spread(const void *p) {
+  int32_t x;
+  memcpy(&x, p, sizeof x);
+  return _mm256_set1_epi32(x);
+}
+VEC_INLINE vec_i vec_shift_down2(vec_i a) { return _mm256_srli_epi16(a, 2); }
+VEC_INLINE vec_i vec_low4(vec_i a) { return _mm256_and_si256(a, vec_byte(15)); }
+VEC_INLINE vec_i vec_high4(vec_i a) { return _mm256_and_si256(_mm256_srli_epi16(a, 4), vec_byte(15)); }
+VEC_INLINE vec_i vec_join(vec_i a, int high, vec_i b, int mask) {
+  return _mm256_or_si256(high ? vec_high4(a) : vec_low4(a), _mm256_and_si256(b, vec_byte(mask & 0xf0)));
+}
+VEC_INLINE vec_i vec_to_bit4(vec_i a, int bit) { return bit < 4 ? _mm256_slli_epi32(a, 4 - bit) : _mm256_srli_epi32(a, bit - 4); }
+
+/* ---- dot products --------------------------------------------------------------------------------------------------- */
+
+/* int16 pairs: t + products of neighbours. */
+VEC_INLINE vec_i vec_dot(vec_i t, vec_i w, vec_i x) { return _mm256_add_epi16(t, _mm256_maddubs_epi16(w, x)); }
+/* |w| times x with the sign of w: 2 * 128 * 127 = 32512 fits, one at a time. */
+VEC_INLINE vec_i vec_weight_8(vec_i w) { return w; }
+VEC_INLINE vec_i vec_dot_8(vec_i t, vec_i w, vec_i x) {
+  vec_i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
+  return vec_add(t, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+}
+VEC_INLINE vec_i vec_total(vec_i t) { return _mm256_madd_epi16(t, _mm256_set1_epi16(1)); }
+VEC_INLINE vec_i vec_scaled(vec_i i, vec_i t, vec_i scale) { return vec_add(i, _mm256_madd_epi16(t, scale)); }
+VEC_INLINE vec_i vec_scale(vec_i a, int b) {
+  const vec_i first = _mm256_set_epi32((int)0x800c800c, (int)0x80088008, (int)0x80048004, (int)0x80008000, (int)0x800c800c,
+                                       (int)0x80088008, (int)0x80048004, (int)0x80008000);
+  return _mm256_shuffle_epi8(a, _mm256_add_epi8(first, vec_byte(b)));
+}
+VEC_INLINE vec_i vec_scale_signed(vec_i a, int b) { return _mm256_srai_epi16(_mm256_slli_epi16(vec_scale(a, b), 8), 8); }
+VEC_INLINE vec_i vec_dot_16(vec_i i, vec_i a, vec_i b) { return vec_add(i, _mm256_madd_epi16(a, b)); }
+VEC_INLINE vec_i vec_even_bytes(vec_i a) { return _mm256_and_si256(a, vec_int(0x00ff00ff)); }
+VEC_INLINE vec_i vec_odd_bytes(vec_i a) { return _mm256_and_si256(_mm256_srli_epi16(a, 8), vec_int(0x00ff00ff)); }
+VEC_INLINE vec_i vec_signed_pair(vec_i a, int b) {
+  const vec_i first = _mm256_set_epi32((int)0x0d800c80, (int)0x09800880, (int)0x05800480, (int)0x01800080, (int)0x0d800c80,
+                                       (int)0x09800880, (int)0x05800480, (int)0x01800080);
+  return _mm256_srai_epi16(_mm256_shuffle_epi8(a, _mm256_add_epi8(first, vec_byte(2 * b))), 8);
+}
+VEC_INLINE void vec_starts(const int16_t *sums, int factor, int32_t *to) { (void)sums, (void)factor, (void)to; }
+
+/* ---- floats --------------------------------------------------------------------------------------------------------- */
+
+VEC_INLINE vec_f vec_f_zero(void) { return _mm256_setzero_ps(); }
+VEC_INLINE vec_f vec_f_load(const float *p) { return _mm256_loadu_ps(p); }
+VEC_INLINE void vec_f_store(float *p, vec_f a) { _mm256_storeu_ps(p, a); }
+VEC_INLINE vec_f vec_f_spread(const float *p) { return _mm256_set1_ps(*p); }
+VEC_INLINE vec_f vec_f_of(vec_i a) { return _mm256_cvtepi32_ps(a); }
+VEC_INLINE vec_f vec_f_add(vec_f a, vec_f b) { return _mm256_add_ps(a, b); }
+VEC_INLINE vec_f vec_f_mul(vec_f a, vec_f b) { return _mm256_mul_ps(a, b); }
+VEC_INLINE vec_f vec_f_fma(vec_f a, vec_f b, vec_f c) { return _mm256_fmadd_ps(a, b, c); }
+VEC_INLINE vec_f vec_f_fnma(vec_f a, vec_f b, vec_f c) { return _mm256_fnmadd_ps(a, b, c); }
+VEC_INLINE vec_f vec_f16_load(const void *p) { return _mm256_cvtph_ps(_mm_loadu_si128(p)); }
+VEC_INLINE vec_f vec_bf16_load(const void *p) {
+  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(p)), 16));
+}
+
+#endif

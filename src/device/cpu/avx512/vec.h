@@ -1,0 +1,104 @@
+/* avx512/vec: the words of mm.inc on 512-bit vectors: a vector lane is a row of a panel, a vector is a whole panel line.
+ * Dot products are vpdpbusd, exact in int32. Tile sizes: 2 panels x 6 columns keep 12 + 12 accumulators, 2 weights and 2
+ * broadcasts in 32 registers, and each broadcast feeds two dot products, so that loads stay below one per dot product. */
+#ifndef CPU_AVX512_VEC_H
+#define CPU_AVX512_VEC_H
+
+#include <immintrin.h>
+#include <stdint.h>
+#include <string.h>
+
+#define VEC_INLINE static inline __attribute__((always_inline))
+
+typedef __m512i vec_i;
+typedef __m512 vec_f;
+
+#define VEC_COLUMNS 6 /* of a tile */
+enum {
+  VEC_LANES = 16,
+
+  VEC_PANELS = 2,  /* of a tile */
+  VEC_PANELS_1 = 1,/* of a tile of one column */
+  VEC_ACC32 = 1,   /* vec_dot accumulates int32, and may start from any int32 */
+  VEC_OFFSET_8 = 128, /* what vec_weight_8 adds to a weight */
+  /* dot products that may be added up before vec_scaled: any number */
+  VEC_DEPTH_4 = 8, VEC_DEPTH_5 = 8, VEC_DEPTH_6 = 8
+};
+
+/* ---- integers ------------------------------------------------------------------------------------------------------- */
+
+VEC_INLINE vec_i vec_load(const void *p) { return _mm512_loadu_si512(p); }
+VEC_INLINE void vec_store(void *p, vec_i a) { _mm512_storeu_si512(p, a); }
+VEC_INLINE vec_i vec_zero(void) { return _mm512_setzero_si512(); }
+VEC_INLINE vec_i vec_int(int32_t x) { return _mm512_set1_epi32(x); }
+VEC_INLINE vec_i vec_byte(int x) { return _mm512_set1_epi8((char)x); }
+VEC_INLINE vec_i vec_add(vec_i a, vec_i b) { return _mm512_add_epi32(a, b); }
+VEC_INLINE vec_i vec_and(vec_i a, vec_i b) { return _mm512_and_si512(a, b); }
+VEC_INLINE vec_i vec_mul(vec_i a, vec_i b) { return _mm512_mullo_epi32(a, b); }
+/* The four bytes at p in every lane. */
+VEC_INLINE vec_i vec_spread(const void *p) {
+  int32_t x;
+  memcpy(&x, p, sizeof x);
+  return _mm512_set1_epi32(x);
+}
+/* Every 16 bits shifted down by 2. */
+VEC_INLINE vec_i vec_shift_down2(vec_i a) { return _mm512_srli_epi16(a, 2); }
+/* Low or high four bits of every byte. */
+VEC_INLINE vec_i vec_low4(vec_i a) { return _mm512_and_si512(a, vec_byte(15)); }
+VEC_INLINE vec_i vec_high4(vec_i a) { return _mm512_and_si512(_mm512_srli_epi16(a, 4), vec_byte(15)); }
+/* Four bits of a (low or high) and the bits of b that `mask` has above bit 3. */
+VEC_INLINE vec_i vec_join(vec_i a, int high, vec_i b, int mask) {
+  if (high) a = _mm512_srli_epi16(a, 4);
+  return _mm512_and_si512(_mm512_ternarylogic_epi32(vec_byte(15), a, b, 0xca), vec_byte(mask));
+}
+/* Bit `bit` and the next of every byte become bits 4 and 5; what the others become is not said. */
+VEC_INLINE vec_i vec_to_bit4(vec_i a, int bit) { return _mm512_rolv_epi32(a, vec_int((4 - bit) & 31)); }
+
+/* ---- dot products --------------------------------------------------------------------------------------------------- */
+
+/* t + four products of unsigned weights and signed activations a lane. */
+VEC_INLINE vec_i vec_dot(vec_i t, vec_i w, vec_i x) { return _mm512_dpbusd_epi32(t, w, x); }
+/* The same for signed weights, which vec_weight_8 has made unsigned. */
+VEC_INLINE vec_i vec_weight_8(vec_i w) { return _mm512_xor_si512(w, vec_byte(-128)); }
+VEC_INLINE vec_i vec_dot_8(vec_i t, vec_i w, vec_i x) { return _mm512_dpbusd_epi32(t, w, x); }
+/* Sum of dot products as int32. */
+VEC_INLINE vec_i vec_total(vec_i t) { return t; }
+/* i + t * scale. */
+VEC_INLINE vec_i vec_scaled(vec_i i, vec_i t, vec_i scale) { return vec_add(i, vec_mul(t, scale)); }
+/* Byte b of every lane as a scale, unsigned or signed. */
+VEC_INLINE vec_i vec_scale(vec_i a, int b) {
+  const vec_i first = _mm512_set4_epi32((int)0x8080800c, (int)0x80808008, (int)0x80808004, (int)0x80808000);
+  return _mm512_shuffle_epi8(a, _mm512_add_epi8(first, vec_byte(b)));
+}
+VEC_INLINE vec_i vec_scale_signed(vec_i a, int b) { return _mm512_srai_epi32(_mm512_sllv_epi32(a, vec_int(24 - 8 * b)), 24); }
+/* i + two products of int16 pairs. */
+VEC_INLINE vec_i vec_dot_16(vec_i i, vec_i a, vec_i b) { return _mm512_dpwssd_epi32(i, a, b); }
+/* Bytes 0 and 2, or 1 and 3, of every lane as a pair of int16. */
+VEC_INLINE vec_i vec_even_bytes(vec_i a) { return _mm512_and_si512(a, vec_int(0x00ff00ff)); }
+VEC_INLINE vec_i vec_odd_bytes(vec_i a) { return _mm512_and_si512(_mm512_srli_epi16(a, 8), vec_int(0x00ff00ff)); }
+/* Bytes 2 b and 2 b + 1 of every lane as a pair of int16, signed. Not needed here: vec_starts serves. */
+VEC_INLINE vec_i vec_signed_pair(vec_i a, int b) { return (void)b, a; }
+/* to[i] = factor * sums[i], what a dot product starts from. */
+VEC_INLINE void vec_starts(const int16_t *sums, int factor, int32_t *to) {
+  __m256i s = _mm256_loadu_si256((const void *)sums);
+  _mm512_storeu_si512(to, _mm512_mullo_epi32(_mm512_cvtepi16_epi32(s), vec_int(factor)));
+}
+
+/* ---- floats --------------------------------------------------------------------------------------------------------- */
+
+VEC_INLINE vec_f vec_f_zero(void) { return _mm512_setzero_ps(); }
+VEC_INLINE vec_f vec_f_load(const float *p) { return _mm512_loadu_ps(p); }
+VEC_INLINE void vec_f_store(float *p, vec_f a) { _mm512_storeu_ps(p, a); }
+VEC_INLINE vec_f vec_f_spread(const float *p) { return _mm512_set1_ps(*p); }
+VEC_INLINE vec_f vec_f_of(vec_i a) { return _mm512_cvtepi32_ps(a); }
+VEC_INLINE vec_f vec_f_add(vec_f a, vec_f b) { return _mm512_add_ps(a, b); }
+VEC_INLINE vec_f vec_f_mul(vec_f a, vec_f b) { return _mm512_mul_ps(a, b); }
+/* c + a * b, c - a * b */
+VEC_INLINE vec_f vec_f_fma(vec_f a, vec_f b, vec_f c) { return _mm512_fmadd_ps(a, b, c); }
+VEC_INLINE vec_f vec_f_fnma(vec_f a, vec_f b, vec_f c) { return _mm512_fnmadd_ps(a, b, c); }
+VEC_INLINE vec_f vec_f16_load(const void *p) { return _mm512_cvtph_ps(_mm256_loadu_si256(p)); }
+VEC_INLINE vec_f vec_bf16_load(const void *p) {
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(p)), 16));
+}
+
+#endif
