@@ -27,6 +27,7 @@ typedef struct gguf_key {
   gguf_type type;      /* of the value */
   gguf_type element;   /* of an array's elements, else = type */
   uint64_t n;          /* number of elements; 1 for a scalar */
+  uint64_t n_bytes;    /* of the value in the file */
   const uint8_t *value;/* in the file, unaligned, little-endian; strings: u64 length and bytes each */
   uint64_t offset;     /* of the key's record in its file, for messages */
 } gguf_key;
@@ -79,7 +80,7 @@ bool gguf_next_string(const gguf_key *k, uint64_t *at, gguf_string *v);
 /* ---- write.c ----------------------------------------------------------------------------------------------------- */
 
 /* Builds a version 3 file in the order of the calls; keys first, then tensors. The first failure is kept and returned by
- * gguf_writer_save; later calls then do nothing. Tensor bytes are borrowed until gguf_writer_save. */
+ * gguf_writer_save; later calls then do nothing. Tensor bytes are borrowed until gguf_writer_bytes or _save. */
 typedef struct gguf_writer gguf_writer;
 status gguf_writer_open(gguf_writer **w, error *err);
 void gguf_writer_close(gguf_writer *w); /* NULL is allowed */
