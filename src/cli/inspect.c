@@ -6,6 +6,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { SHOWN_ELEMENTS = 8, SHOWN_BYTES = 200 };
@@ -60,21 +61,25 @@ static void print_element(const gguf_key *k, uint64_t i, uint64_t *at) {
   } else if (gguf_int(k, i, &whole)) {
     printf("%" PRId64, whole);
   } else if (gguf_double(k, i, &number)) {
-    printf("%.9g", number);
+    /* As short as a float allows: 1e-06 and not 9.99999997e-07. */
+    char shown[32];
+    snprintf(shown, sizeof shown, "%.7g", number);
+    printf(k->element == GGUF_F32 && (float)strtod(shown, NULL) == (float)number ? "%.7g" : "%.17g", number);
   }
 }
 
 static void print_key(const gguf_key *k) {
-  char name[160];
+  char name[160], type[40];
   uint64_t at = 0, n = k->n < SHOWN_ELEMENTS ? k->n : SHOWN_ELEMENTS;
   text_escape(name, sizeof name, k->name, strlen(k->name));
+  snprintf(type, sizeof type, "%s", gguf_type_name(k->element));
+  if (k->type == GGUF_ARRAY) snprintf(type, sizeof type, "%s[%" PRIu64 "]", gguf_type_name(k->element), k->n);
+  printf("  %-44s %-12s ", name, type);
   if (k->type != GGUF_ARRAY) {
-    printf("  %-44s %-8s ", name, gguf_type_name(k->type));
     print_element(k, 0, &at);
     printf("\n");
     return;
   }
-  printf("  %-44s %s[%" PRIu64 "] ", name, gguf_type_name(k->element), k->n);
   for (uint64_t i = 0; i < n; i++) {
     printf(i ? ", " : "[");
     print_element(k, i, &at);
