@@ -326,7 +326,7 @@ static status read_alignment(gguf *g, cursor *c) {
 static status open_part(gguf **out, os_file file, bool borrowed, const char *path, error *err) {
   void *p;
   uint64_t n_tensors, n_keys;
-  uint32_t version;
+  uint32_t version = 0;
   status st;
   *out = NULL;
   TRY(base_alloc(&p, sizeof(gguf), "gguf", err));

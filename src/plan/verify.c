@@ -186,7 +186,7 @@ static status check_cache(const proof *c, const op_cache **out) {
 }
 
 static status rule_store(const proof *c) {
-  const op_cache *k;
+  const op_cache *k = NULL;
   TRY(check_cache(c, &k));
   TRY(rows_f32(c, "k", src(c, 0), OP_TOKENS));
   TRY(rows_f32(c, "v", src(c, 1), OP_TOKENS));
@@ -196,7 +196,7 @@ static status rule_store(const proof *c) {
 }
 
 static status rule_attend(const proof *c) {
-  const op_cache *k;
+  const op_cache *k = NULL;
   TRY(check_cache(c, &k));
   TRY(rows_f32(c, "q", src(c, 0), OP_TOKENS));
   TRY(rows_f32(c, "dst", dst(c), OP_TOKENS));
