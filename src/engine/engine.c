@@ -21,6 +21,8 @@ static status check_params(const tandem_engine_params *p, error *err) {
   if (!p->model || !p->model[0]) return base_fail(err, TANDEM_ERROR_ARGUMENT, "model", "model: no file is named");
   if (p->n_threads < 0 || p->n_threads > 1024)
     return base_fail(err, TANDEM_ERROR_ARGUMENT, "n_threads", "n_threads: %d, must be 1 to 1024, or 0", p->n_threads);
+  if (p->n_ubatch < 1 || p->n_ubatch > 4096)
+    return base_fail(err, TANDEM_ERROR_ARGUMENT, "n_ubatch", "n_ubatch: %d, must be 1 to 4096", p->n_ubatch);
   if (p->n_context < 0 || p->n_context > 1 << 27)
     return base_fail(err, TANDEM_ERROR_ARGUMENT, "n_context", "n_context: %" PRId64 ", must be 1 to %d, or 0", p->n_context, 1 << 27);
   if ((unsigned)p->kv_type_k >= COUNT_OF(kv_types) || (unsigned)p->kv_type_v >= COUNT_OF(kv_types))
@@ -233,3 +235,10 @@ tandem_status tandem_measure_ceilings(const char *cpu, int32_t n_threads, tandem
 }
 
 uint64_t tandem_allocation_count(void) { return base_alloc_count(); }
+
+#define QUOTE_VALUE(x) #x
+#define QUOTE(x) QUOTE_VALUE(x)
+
+const char *tandem_version(void) {
+  return QUOTE(TANDEM_VERSION_MAJOR) "." QUOTE(TANDEM_VERSION_MINOR) "." QUOTE(TANDEM_VERSION_PATCH) " (" __VERSION__ ", " TANDEM_BUILD_TYPE ")";
+}
