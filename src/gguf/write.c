@@ -1,21 +1,27 @@
-/* write.c: builds a version 3 file: keys first, then the directory of tensors, then their data, each padded to 32 bytes. */
+/* write.c: builds a version 3 file: keys, then tensor records, then the tensors' bytes, each padded to the alignment.
+ *
+ * Owns copies of the keys and records; tensor bytes stay the caller's until the file is made, which then is read back: what
+ * this folder would refuse to read it refuses to write. */
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
-#include "gguf/gguf.h"
+#include "gguf/directory.h"
 
-enum { ALIGNMENT = 32 };
-
-typedef struct pending { /* a tensor whose bytes are lent until the file is made */
+typedef struct lent {
   const void *bytes;
   size_t n;
-} pending;
+} lent;
 
 struct gguf_writer {
-  text keys, infos, file;
-  uint64_t n_keys, n_tensors, data_bytes;
-  pending *tensors;
+  text keys, records;
+  uint64_t n_keys, n_tensors;
+  uint64_t alignment, data_bytes;
+  lent *tensors;
   size_t capacity;
-  error first; /* failure */
+  uint8_t *file; /* NULL until it is made */
+  size_t file_bytes;
+  error first; /* failure, kept for gguf_writer_save */
   status st;
 };
 
@@ -24,16 +30,33 @@ status gguf_writer_open(gguf_writer **w, error *err) {
   *w = NULL;
   TRY(base_alloc(&p, sizeof(gguf_writer), "gguf writer", err));
   *w = p;
+  (*w)->alignment = GGUF_ALIGNMENT;
   return TANDEM_OK;
+}
+
+static void drop_file(gguf_writer *w) {
+  base_free(w->file);
+  w->file = NULL;
 }
 
 void gguf_writer_close(gguf_writer *w) {
   if (!w) return;
+  drop_file(w);
   text_free(&w->keys);
-  text_free(&w->infos);
-  text_free(&w->file);
+  text_free(&w->records);
   base_free(w->tensors);
   base_free(w);
+}
+
+static void __attribute__((format(printf, 3, 4))) refuse(gguf_writer *w, const char *field, const char *format, ...) {
+  char reason[200], name[GGUF_NAME_SHOWN];
+  va_list args;
+  if (w->st) return;
+  va_start(args, format);
+  vsnprintf(reason, sizeof reason, format, args);
+  va_end(args);
+  text_escape(name, sizeof name, field, strlen(field));
+  w->st = base_fail(&w->first, TANDEM_ERROR_ARGUMENT, name, "'%s': %s", name, reason);
 }
 
 static void put(gguf_writer *w, text *t, const void *bytes, size_t n) {
@@ -48,41 +71,61 @@ static void put_string(gguf_writer *w, text *t, const char *s, size_t n) {
   put(w, t, s, n);
 }
 
+/* ---- keys -------------------------------------------------------------------------------------------------------- */
+
 static void begin_key(gguf_writer *w, const char *key, gguf_type type) {
+  drop_file(w);
   put_string(w, &w->keys, key, strlen(key));
   put_u32(w, &w->keys, (uint32_t)type);
   w->n_keys++;
-  w->file.n = 0; /* what was made before is out of date */
 }
 
-/* Bytes of a number; 0 for strings and arrays. */
-static size_t width(gguf_type type) {
-  static const uint8_t widths[GGUF_TYPE_END] = {1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8};
-  return (unsigned)type < GGUF_TYPE_END ? widths[type] : 0;
+/* The one key that the layout of the file follows. A value that is not allowed is found when the file is read back. */
+static void note_alignment(gguf_writer *w, const char *key, uint64_t v) {
+  if (strcmp(key, "general.alignment")) return;
+  if (w->n_tensors)
+    refuse(w, key, "must be written before the first tensor");
+  else if (v >= GGUF_ALIGNMENT_MIN && v <= GGUF_ALIGNMENT_MAX && (v & (v - 1)) == 0)
+    w->alignment = v;
 }
 
-static void refuse(gguf_writer *w, const char *key, gguf_type type) {
-  if (!w->st) w->st = base_fail(&w->first, TANDEM_ERROR_ARGUMENT, key, "%s: a value of type %s cannot be written here", key, gguf_type_name(type));
+/* Whether v survives being cut to the low bytes of the type. */
+static bool fits(gguf_type type, int64_t v) {
+  int bits = 8 * (int)gguf_type_bytes(type);
+  switch (type) {
+  case GGUF_BOOL: return v == 0 || v == 1;
+  case GGUF_U8:
+  case GGUF_U16:
+  case GGUF_U32: return v >= 0 && v < INT64_C(1) << bits;
+  case GGUF_U64: return v >= 0;
+  case GGUF_I8:
+  case GGUF_I16:
+  case GGUF_I32: return v >= -(INT64_C(1) << (bits - 1)) && v < INT64_C(1) << (bits - 1);
+  default: return type == GGUF_I64;
+  }
 }
 
 void gguf_write_int(gguf_writer *w, const char *key, gguf_type type, int64_t v) {
-  if (width(type) == 0 || type == GGUF_F32 || type == GGUF_F64) {
-    refuse(w, key, type);
+  if (!fits(type, v)) {
+    refuse(w, key, "%" PRId64 " is not a value of type %s", v, gguf_type_name(type));
     return;
   }
   begin_key(w, key, type);
-  put(w, &w->keys, &v, width(type)); /* little-endian: the low bytes */
+  put(w, &w->keys, &v, gguf_type_bytes(type)); /* little-endian: the low bytes */
+  if (type == GGUF_U32) note_alignment(w, key, (uint64_t)v);
 }
 
 void gguf_write_float(gguf_writer *w, const char *key, gguf_type type, double v) {
   float single = (float)v;
   if (type != GGUF_F32 && type != GGUF_F64) {
-    refuse(w, key, type);
+    refuse(w, key, "a float cannot be of type %s", gguf_type_name(type));
     return;
   }
   begin_key(w, key, type);
-  if (type == GGUF_F32) put(w, &w->keys, &single, sizeof single);
-  else put(w, &w->keys, &v, sizeof v);
+  if (type == GGUF_F32)
+    put(w, &w->keys, &single, sizeof single);
+  else
+    put(w, &w->keys, &v, sizeof v);
 }
 
 void gguf_write_string(gguf_writer *w, const char *key, const char *s, size_t n) {
@@ -97,83 +140,117 @@ static void begin_array(gguf_writer *w, const char *key, gguf_type element, uint
 }
 
 void gguf_write_array(gguf_writer *w, const char *key, gguf_type element, const void *values, uint64_t n) {
-  size_t bytes;
-  if (width(element) == 0 || !size_mul((size_t)n, width(element), &bytes)) {
-    refuse(w, key, element);
+  size_t n_bytes;
+  if (element == GGUF_STRING || gguf_type_bytes(element) == 0 || !size_mul(n, gguf_type_bytes(element), &n_bytes)) {
+    refuse(w, key, "no array of %" PRIu64 " elements of type %s", n, gguf_type_name(element));
     return;
   }
   begin_array(w, key, element, n);
-  put(w, &w->keys, values, bytes);
+  put(w, &w->keys, values, n_bytes);
 }
 
 void gguf_write_strings(gguf_writer *w, const char *key, const gguf_string *values, uint64_t n) {
   begin_array(w, key, GGUF_STRING, n);
-  for (uint64_t i = 0; i < n; i++) put_string(w, &w->keys, values[i].s, values[i].n);
+  for (uint64_t i = 0; i < n && !w->st; i++) put_string(w, &w->keys, values[i].s, values[i].n);
 }
 
 void gguf_write_key(gguf_writer *w, const gguf_key *k) {
-  if (k->type == GGUF_ARRAY) begin_array(w, k->name, k->element, k->n);
-  else begin_key(w, k->name, k->type);
-  put(w, &w->keys, k->value, (size_t)k->n_bytes);
+  if (k->type == GGUF_ARRAY)
+    begin_array(w, k->name, k->element, k->n);
+  else
+    begin_key(w, k->name, k->type);
+  put(w, &w->keys, k->value, k->n_bytes);
+  if (k->type == GGUF_U32) note_alignment(w, k->name, gguf_load_u32(k->value));
 }
+
+/* ---- tensors ----------------------------------------------------------------------------------------------------- */
 
 static void lend(gguf_writer *w, const void *bytes, size_t n) {
   if (!w->st && w->n_tensors == w->capacity) {
     size_t larger = w->capacity ? 2 * w->capacity : 64;
     void *p = w->tensors;
-    w->st = base_realloc(&p, w->capacity * sizeof(pending), larger * sizeof(pending), "gguf writer", &w->first);
+    w->st = base_realloc(&p, w->capacity * sizeof(lent), larger * sizeof(lent), "gguf writer", &w->first);
     w->tensors = p;
     if (!w->st) w->capacity = larger;
   }
-  if (!w->st) w->tensors[w->n_tensors++] = (pending){bytes, n};
+  if (!w->st) w->tensors[w->n_tensors++] = (lent){bytes, n};
 }
 
 void gguf_write_tensor(gguf_writer *w, const char *name, quant_type type, int n_dims, const int64_t *dims, const void *bytes) {
-  size_t n = n_dims >= 1 && n_dims <= 4 ? quant_row_bytes(type, dims[0]) : 0;
-  for (int i = 1; n && i < n_dims; i++)
+  size_t n = n_dims >= 1 && n_dims <= 4 && type < QUANT_FILE_END ? quant_row_bytes(type, dims[0]) : 0, end;
+  for (int i = 1; n && i < n_dims; i++) {
     if (dims[i] < 1 || !size_mul(n, (size_t)dims[i], &n)) n = 0;
-  if (n == 0) {
-    if (!w->st) w->st = base_fail(&w->first, TANDEM_ERROR_ARGUMENT, name, "%s: shape and type do not make a tensor", name);
+  }
+  if (n == 0 || n > INT64_MAX || !size_add(w->data_bytes, size_align(n, w->alignment), &end)) {
+    refuse(w, name, "its type %d and its %d dimensions make no tensor", (int)type, n_dims);
     return;
   }
-  put_string(w, &w->infos, name, strlen(name));
-  put_u32(w, &w->infos, (uint32_t)n_dims);
-  for (int i = 0; i < n_dims; i++) put_u64(w, &w->infos, (uint64_t)dims[i]);
-  put_u32(w, &w->infos, (uint32_t)type);
-  put_u64(w, &w->infos, w->data_bytes);
-  w->data_bytes += size_align(n, ALIGNMENT);
-  w->file.n = 0;
+  drop_file(w);
+  put_string(w, &w->records, name, strlen(name));
+  put_u32(w, &w->records, (uint32_t)n_dims);
+  for (int i = 0; i < n_dims; i++) put_u64(w, &w->records, (uint64_t)dims[i]);
+  put_u32(w, &w->records, (uint32_t)type);
+  put_u64(w, &w->records, w->data_bytes);
+  w->data_bytes = end;
   lend(w, bytes, n);
 }
 
-static void pad(gguf_writer *w) {
-  static const char zeros[ALIGNMENT];
-  put(w, &w->file, zeros, size_align(w->file.n, ALIGNMENT) - w->file.n);
+/* ---- the file ---------------------------------------------------------------------------------------------------- */
+
+/* Names are unique and all limits kept, or the reader says what is wrong. */
+static status read_back(const gguf_writer *w, error *err) {
+  const os_file file = {w->file, w->file_bytes};
+  gguf_directory d = {0};
+  gguf_table tensors = {0};
+  arena *names;
+  size_t duplicate;
+  TRY(arena_open(&names, "gguf names", err));
+  status st = gguf_directory_read(&d, &file, 0, names, err);
+  if (!st) st = gguf_table_build(&tensors, d.tensors, sizeof *d.tensors, d.n_tensors, &duplicate, err);
+  if (!st && duplicate < d.n_tensors) st = gguf_fail_duplicate(&d.tensors[duplicate], err);
+  base_free(tensors.slots);
+  gguf_directory_close(&d);
+  arena_close(names);
+  return st;
 }
 
-/* Lays the whole file out, once: lent bytes are not needed any more after that. */
-static void make(gguf_writer *w) {
-  put(w, &w->file, "GGUF", 4);
-  put_u32(w, &w->file, 3);
-  put_u64(w, &w->file, w->n_tensors);
-  put_u64(w, &w->file, w->n_keys);
-  put(w, &w->file, w->keys.bytes, w->keys.n);
-  put(w, &w->file, w->infos.bytes, w->infos.n);
-  pad(w);
+static uint8_t *append(uint8_t *at, const void *bytes, size_t n) {
+  if (n) memcpy(at, bytes, n);
+  return at + n;
+}
+
+/* Sums up, allocates once, copies. Padding is zero because the memory is. */
+static status make(gguf_writer *w, error *err) {
+  const uint32_t version = 3;
+  const size_t header = 4 + sizeof version + sizeof w->n_tensors + sizeof w->n_keys;
+  size_t start = size_align(header + w->keys.n + w->records.n, w->alignment), total; /* all of it lies in memory: it fits */
+  void *p;
+  if (!size_add(start, w->data_bytes, &total)) return base_fail(err, TANDEM_ERROR_MEMORY, NULL, "2^64 bytes or more");
+  TRY(base_alloc(&p, total, "gguf file", err));
+  w->file = p;
+  w->file_bytes = total;
+  uint8_t *at = append(p, "GGUF", 4);
+  at = append(at, &version, sizeof version);
+  at = append(at, &w->n_tensors, sizeof w->n_tensors);
+  at = append(at, &w->n_keys, sizeof w->n_keys);
+  at = append(at, w->keys.bytes, w->keys.n);
+  append(at, w->records.bytes, w->records.n);
+  at = (uint8_t *)p + start;
   for (uint64_t i = 0; i < w->n_tensors; i++) {
-    put(w, &w->file, w->tensors[i].bytes, w->tensors[i].n);
-    pad(w);
+    append(at, w->tensors[i].bytes, w->tensors[i].n);
+    at += size_align(w->tensors[i].n, w->alignment);
   }
+  return read_back(w, err);
 }
 
 status gguf_writer_bytes(gguf_writer *w, const uint8_t **bytes, size_t *n, error *err) {
-  if (w->file.n == 0) make(w);
+  if (!w->st && !w->file) w->st = make(w, &w->first);
   if (w->st) {
     if (err) *err = w->first;
     return w->st;
   }
-  *bytes = (const uint8_t *)w->file.bytes;
-  *n = w->file.n;
+  *bytes = w->file;
+  *n = w->file_bytes;
   return TANDEM_OK;
 }
 
