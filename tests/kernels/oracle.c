@@ -1,0 +1,165 @@
+/* oracle: matrix products, sums and activation blocks in double precision and by the letter of cpu.h. */
+#include "kernels/oracle.h"
+
+#include <math.h>
+#include <string.h>
+
+enum { NO_FIELD = -1 };
+
+typedef struct oracle_field { /* where the f16 scales of a block are */
+  int d, dmin;
+} oracle_field;
+
+static oracle_field fields_of(quant_type type) {
+  switch (type) {
+  case QUANT_Q4_K: case QUANT_Q5_K: return (oracle_field){0, 2};
+  case QUANT_Q6_K: return (oracle_field){208, NO_FIELD};
+  default: return (oracle_field){0, NO_FIELD};
+  }
+}
+
+static float field_f32(const uint8_t *block, int at) {
+  uint16_t h;
+  memcpy(&h, block + at, sizeof h);
+  return quant_f16_to_f32(h);
+}
+
+/* The integers of a block: decoding it with d = 1, dmin = 0 gives scale * q, and with d = 0, dmin = 1 the minima, exactly. */
+static void integers(quant_type type, const uint8_t *block, int64_t *levels, int64_t *minima) {
+  const quant_info *info = quant_find(type);
+  const oracle_field f = fields_of(type);
+  const uint16_t zero = 0, one = 0x3C00;
+  uint8_t copy[256];
+  float y[256];
+  for (int pass = 0; pass < 2; pass++) {
+    int64_t *to = pass ? minima : levels;
+    memcpy(copy, block, (size_t)info->bytes);
+    memcpy(copy + f.d, pass ? &zero : &one, sizeof one);
+    if (f.dmin != NO_FIELD) memcpy(copy + f.dmin, pass ? &one : &zero, sizeof one);
+    info->decode(copy, y, info->block);
+    for (int e = 0; e < info->block; e++) to[e] = pass ? (int64_t)-y[e] : (int64_t)y[e];
+  }
+}
+
+/* Sums of the block times q, exactly. */
+static void block_sums(quant_type type, const uint8_t *block, const int8_t *q, int64_t *i, int64_t *m) {
+  int64_t levels[256], minima[256];
+  integers(type, block, levels, minima);
+  *i = *m = 0;
+  for (int e = 0; e < quant_find(type)->block; e++) {
+    *i += levels[e] * q[e];
+    *m += minima[e] * q[e];
+  }
+}
+
+/* Bound: a block makes one or two terms t = i * (d * d_x). Turning i into float, d * d_x and the fma round once each: the
+ * first two change t by 2 u |t|, and the fma at block b by u times the sum so far, which is at most S = sum |t| (1 + small).
+ * With n terms in all: (n + 2) u S, and one u S for the products of small terms. Where d * d_x is subnormal it is
+ * off by TINY / 2 instead, which i multiplies; a subnormal sum is off by TINY / 2 at each fma. */
+static oracle_result mm_blocks(quant_type type, const uint8_t *row, const void *x, int64_t k) {
+  const quant_info *info = quant_find(type);
+  const oracle_field f = fields_of(type);
+  oracle_result r = {0, 0, 0};
+  double size = 0, tiny = 0;
+  int64_t n_blocks = k / info->block, n_terms = n_blocks * (f.dmin == NO_FIELD ? 1 : 2);
+  for (int64_t b = 0; b < n_blocks; b++, row += info->bytes) {
+    const quant_a32 *a32 = (const quant_a32 *)x + b;
+    const quant_a256 *a256 = (const quant_a256 *)x + b;
+    float dx = info->block == 32 ? a32->d : a256->d, d = field_f32(row, f.d);
+    int64_t i, m;
+    block_sums(type, row, info->block == 32 ? a32->q : a256->q, &i, &m);
+    r.exact = fmaf((float)i, d * dx, r.exact);
+    r.value += (double)i * (double)d * (double)dx;
+    size += fabs((double)i * (double)d * (double)dx);
+    tiny += fabs((double)i) + 1;
+    if (f.dmin == NO_FIELD) continue;
+    float dmin = field_f32(row, f.dmin);
+    r.exact = fmaf(-(float)m, dmin * dx, r.exact);
+    r.value -= (double)m * (double)dmin * (double)dx;
+    size += fabs((double)m * (double)dmin * (double)dx);
+    tiny += fabs((double)m) + 1;
+  }
+  r.bound = (double)(n_terms + 3) * ORACLE_U * size + tiny * ORACLE_TINY / 2;
+  return r;
+}
+
+/* Bound: n roundings of sums that are at most S = sum |a b| (1 + small). */
+oracle_result oracle_chain(const float *a, int64_t a_step, const float *b, int64_t b_step, int64_t n) {
+  oracle_result r = {0, 0, 0};
+  double size = 0;
+  for (int64_t i = 0; i < n; i++) {
+    double product = (double)a[i * a_step] * (double)b[i * b_step];
+    r.exact = fmaf(a[i * a_step], b[i * b_step], r.exact);
+    r.value += product;
+    size += fabs(product);
+  }
+  r.bound = (double)(n + 1) * (ORACLE_U * size + ORACLE_TINY / 2);
+  return r;
+}
+
+/* A chain a stretch, and one addition for each: at most 256 + n_stretches roundings of sums <= S. */
+static oracle_result mm_plain(const float *w, const float *x, int64_t k) {
+  oracle_result r = {0, 0, 0};
+  double size = 0;
+  for (int64_t at = 0; at < k; at += 256) {
+    int64_t n = k - at < 256 ? k - at : 256;
+    oracle_result part = oracle_chain(w + at, 1, x + at, 1, n);
+    r.exact = r.exact + part.exact;
+    r.value += part.value;
+    r.bound += part.bound;
+    for (int64_t i = at; i < at + n; i++) size += fabs((double)w[i] * (double)x[i]);
+  }
+  r.bound += (double)((k + 255) / 256) * ORACLE_U * size;
+  return r;
+}
+
+oracle_result oracle_mm(quant_type type, const void *row, const void *x, int64_t k) {
+  const quant_info *info = quant_find(type);
+  float w[8192];
+  if (info->block > 1) return mm_blocks(type, row, x, k);
+  info->decode(row, w, k);
+  return mm_plain(w, x, k);
+}
+
+float oracle_lanes16(const float *x, int64_t n, bool squares) {
+  float lane[16] = {0};
+  for (int64_t i = 0; i < n; i++) lane[i % 16] = squares ? fmaf(x[i], x[i], lane[i % 16]) : lane[i % 16] + x[i];
+  for (int half = 8; half > 0; half /= 2) {
+    for (int j = 0; j < half; j++) lane[j] += lane[j + half];
+  }
+  return lane[0];
+}
+
+/* Blocks below 2^-120, where 127 / max could overflow, count as zeros. */
+static float quant_block(const float *x, int8_t *q, int n) {
+  float max = 0;
+  for (int i = 0; i < n; i++) max = fmaxf(max, fabsf(x[i]));
+  if (max < 0x1p-120f) max = 0;
+  float inverse = max > 0 ? 127.0f / max : 0;
+  for (int i = 0; i < n; i++) q[i] = (int8_t)nearbyintf(x[i] * inverse);
+  return max / 127.0f;
+}
+
+void oracle_quant_a32(const float *x, quant_a32 *y, int64_t n) {
+  for (int64_t b = 0; b < n / 32; b++) {
+    y[b].d = quant_block(x + 32 * b, y[b].q, 32);
+    y[b].sum = 0;
+    for (int i = 0; i < 32; i++) y[b].sum += y[b].q[i];
+  }
+}
+
+void oracle_quant_a256(const float *x, quant_a256 *y, int64_t n) {
+  for (int64_t b = 0; b < n / 256; b++) {
+    y[b].d = quant_block(x + 256 * b, y[b].q, 256);
+    memset(y[b].sums, 0, sizeof y[b].sums);
+    for (int i = 0; i < 256; i++) y[b].sums[i / 16] = (int16_t)(y[b].sums[i / 16] + y[b].q[i]);
+  }
+}
+
+size_t oracle_partner(quant_type type, const float *x, void *y, int64_t n) {
+  quant_type partner = quant_find(type)->partner;
+  if (partner == QUANT_A32) oracle_quant_a32(x, y, n);
+  else if (partner == QUANT_A256) oracle_quant_a256(x, y, n);
+  else memcpy(y, x, (size_t)n * sizeof *x);
+  return quant_row_bytes(partner, n);
+}
