@@ -34,24 +34,21 @@ static int32_t rotated(plan_builder *b, const char *name, int32_t x, int32_t n_h
                                 .rope = b->m->rope[sliding ? ROPE_SLIDING : ROPE_FULL]});
 }
 
-/* K and V of the rows go to the layer's cells. */
-static void store_kv(plan_builder *b, const arch_block *block, int i, int32_t x) {
-  const model_layer *l = &b->m->layers[i];
-  int32_t k = plan_linear(b, "k", x, layer_weight(b, i, T_ATTN_K), layer_weight(b, i, T_ATTN_K_B));
-  int32_t v = k, wv = layer_weight(b, i, T_ATTN_V);
-  if (wv >= 0) v = plan_linear(b, "v", x, wv, layer_weight(b, i, T_ATTN_V_B));
-  if (block->flags & ATTN_V_NORM) v = plan_norm(b, "v_norm", v, -1, l->v_dim, 1);
-  if (block->flags & ATTN_QK_NORM) k = plan_norm(b, "k_norm", k, layer_weight(b, i, T_ATTN_K_NORM), l->k_dim, 1);
-  k = rotated(b, "k_rope", k, l->n_heads_kv, l->k_dim, l->sliding);
-  plan_emit(b, (op_step){.op = OP_STORE, .dst = -1, .src = {k, v, -1, -1}, .cache = l->cache});
-}
-
+/* Steps of one kind stand together, so that the threads meet once after all of them. Without a v of its own (and K/V of its
+ * own at all) the raw k is the value. */
 int32_t plan_mix_attention(plan_builder *b, const arch_block *block, int i, int32_t x) {
   const model_layer *l = &b->m->layers[i];
+  bool own = l->kv_layer == i, qk_norm = block->flags & ATTN_QK_NORM;
+  int32_t k = -1, v = -1, wv = own ? layer_weight(b, i, T_ATTN_V) : -1;
   int32_t q = plan_linear(b, "q", x, layer_weight(b, i, T_ATTN_Q), layer_weight(b, i, T_ATTN_Q_B));
-  if (l->kv_layer == i) store_kv(b, block, i, x);
-  if (block->flags & ATTN_QK_NORM) q = plan_norm(b, "q_norm", q, layer_weight(b, i, T_ATTN_Q_NORM), l->k_dim, 1);
+  if (own) k = v = plan_linear(b, "k", x, layer_weight(b, i, T_ATTN_K), layer_weight(b, i, T_ATTN_K_B));
+  if (wv >= 0) v = plan_linear(b, "v", x, wv, layer_weight(b, i, T_ATTN_V_B));
+  if (own && (block->flags & ATTN_V_NORM)) v = plan_norm(b, "v_norm", v, -1, l->v_dim, 1);
+  if (own && qk_norm) k = plan_norm(b, "k_norm", k, layer_weight(b, i, T_ATTN_K_NORM), l->k_dim, 1);
+  if (qk_norm) q = plan_norm(b, "q_norm", q, layer_weight(b, i, T_ATTN_Q_NORM), l->k_dim, 1);
+  if (own) k = rotated(b, "k_rope", k, l->n_heads_kv, l->k_dim, l->sliding);
   q = rotated(b, "q_rope", q, l->n_heads, l->k_dim, l->sliding);
+  if (own) plan_emit(b, (op_step){.op = OP_STORE, .dst = -1, .src = {k, v, -1, -1}, .cache = l->cache});
   double scale = b->m->q_scale != 0 ? b->m->q_scale : 1.0 / sqrt((double)l->k_dim);
   int32_t o = plan_value(b, "heads", OP_TOKENS, QUANT_F32, (int64_t)l->n_heads * l->v_dim);
   plan_emit(b, (op_step){.op = OP_ATTEND, .dst = o, .src = {q, -1, -1, -1}, .scale = (float)scale, .softcap = (float)b->m->keys.softcap,
