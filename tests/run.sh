@@ -44,7 +44,7 @@ awk -v ctest_failed=$ctest_failed '
   /\[  PASSED  \] [0-9]+ test/ { match($0, /\[  PASSED  \] [0-9]+/); passed += substr($0, RSTART + 13, RLENGTH - 13) }
   /\[  FAILED  \] [0-9]+ test/ { match($0, /\[  FAILED  \] [0-9]+/); failed += substr($0, RSTART + 13, RLENGTH - 13) }
   /\[  SKIPPED \] [0-9]+ test/ { match($0, /\[  SKIPPED \] [0-9]+/); skipped += substr($0, RSTART + 13, RLENGTH - 13) }
-  /^[0-9]+ passed, [0-9]+ failed, [0-9]+ skipped$/ { passed += $1; failed += $3; skipped += $5 }
+  /^[0-9]+ passed, [0-9]+ failed(, [0-9]+ skipped)?$/ { passed += $1; failed += $3; skipped += $5 }
   /^\[  SKIPPED \] [^0-9]/ && !(($0, name) in seen) { seen[$0, name] = 1; print "skipped " name ": " $NF }
   /^skipped: / { print "skipped " name ": " substr($0, 10) }
   /^Test Passed/ { good = !missing }
