@@ -136,5 +136,6 @@ size_t cpu_moe_shared(const device_program *p);
 status cpu_weight_layout(const device *d, op_value *v, error *err);
 status cpu_weight_load(device *d, const op_value *v, const void *from, void *to, error *err);
 status cpu_ceilings(device *d, tandem_ceilings *c, error *err); /* ceilings.c */
+extern const device_ops cpu_device_ops; /* cpu.c: the row of device_table */
 
 #endif

@@ -1,0 +1,4 @@
+/* avx2/attn: kernels of this level. Knows nothing of steps, threads and values. */
+#include "device/cpu/cpu.h"
+
+void cpu_avx2_attn(cpu_kernels *k) { (void)k; }

@@ -1,0 +1,235 @@
+/* run_attn: drivers of STORE and ATTEND. Position p of a sequence lies in the page its table names for block p / 256, cell
+ * p % 256. A tile is some consecutive tokens of one sequence times query heads that share a KV head: its columns read the
+ * same K and V. For each block in increasing position: score, softmax, value, then joined to what came before; the result of
+ * a column is the same whatever tile it is in (rule R5).
+ *
+ *   many tiles   a unit is a tile; its thread walks the blocks
+ *   few tiles    a unit is a tile's block; partial results wait in the work areas and are joined in order afterwards
+ *
+ * Work area of a thread: [chunks of the batch][scores][results of a tile][results of a block][slots of partial results].
+ * Knows no instruction set and no order inside a block. */
+#include <string.h>
+
+#include "device/cpu/cpu.h"
+
+enum {
+  TILE_COLUMNS = 32,           /* most columns of a tile: 32 KiB of scores */
+  SLOT_BYTES = 512 * 1024,     /* of partial results a thread keeps, at least MIN_SLOTS slots */
+  MIN_SLOTS = 2,
+  FEW_TILES = 8,               /* a thread: with fewer, blocks become units */
+};
+
+static int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
+static int64_t max_of(int64_t a, int64_t b) { return a > b ? a : b; }
+static int64_t share(int64_t n, int i, int n_threads) { return n / n_threads * i + n % n_threads * i / n_threads; }
+
+static char *block_at(const cpu_run *r, const op_cache *c, bool v, int32_t sequence, int64_t i_block, int head) {
+  int32_t page = r->batch->tables[c->group][sequence][i_block];
+  char *store = r->bind->stores[c->group];
+  if (v) return store + c->v_offset + (size_t)page * c->v_page + (size_t)head * c->v_block;
+  return store + c->k_offset + (size_t)page * c->k_page + (size_t)head * c->k_block;
+}
+
+/* ---- STORE ---------------------------------------------------------------------------------------------------------- */
+
+void cpu_run_store(const cpu_run *r, int i_step, int i_thread) {
+  const op_step *s = &r->program->steps[i_step];
+  const op_value *k = &r->program->values[s->src[0]], *v = &r->program->values[s->src[1]];
+  const op_cache *c = &r->program->caches[s->cache];
+  const op_batch *b = r->batch;
+  int n_threads = r->device->n_threads;
+  /* By head, then token: the cells of neighbouring positions of K share cache lines. */
+  int64_t n = (int64_t)c->n_heads * b->n_tokens, end = share(n, i_thread + 1, n_threads);
+  for (int64_t i = share(n, i_thread, n_threads); i < end; i++) {
+    int head = (int)(i / b->n_tokens);
+    int64_t t = i % b->n_tokens, position = b->positions[t];
+    const float *k_row = (const float *)(void *)(cpu_at(r, k) + (size_t)t * k->stride);
+    const float *v_row = (const float *)(void *)(cpu_at(r, v) + (size_t)t * v->stride);
+    int cell = (int)(position % CPU_BLOCK);
+    r->device->kernels.put_k[c->k_type](block_at(r, c, false, b->sequences[t], position / CPU_BLOCK, head), cell, k_row + head * c->k_dim, c->k_dim);
+    r->device->kernels.put_v[c->v_type](block_at(r, c, true, b->sequences[t], position / CPU_BLOCK, head), cell, v_row + head * c->v_dim, c->v_dim);
+  }
+}
+
+/* ---- the shape of a step -------------------------------------------------------------------------------------------- */
+
+/* Consecutive tokens of one sequence at consecutive positions. */
+typedef struct chunk {
+  int32_t first, n;
+} chunk;
+
+typedef struct attend {
+  const cpu_run *r;
+  const op_step *s;
+  const op_cache *c;
+  const op_value *q, *dst;
+  int group;               /* query heads of a KV head */
+  int tile_heads;          /* query heads of a tile */
+  int head_tiles;          /* tiles that share a KV head */
+  int tile_tokens;
+  int64_t n_chunks, n_tiles, most_blocks;
+  const chunk *chunks;     /* this thread's areas from here on */
+  float *scores;           /* [TILE_COLUMNS][CPU_BLOCK] */
+  float *o, *o_block;      /* [TILE_COLUMNS][o_stride] */
+  int64_t o_stride;        /* v_dim rounded up to a cache line */
+} attend;
+
+static int64_t row_floats(int dim) { return (dim + 15) / 16 * 16; }
+static int64_t slot_floats(int64_t n_cols, int dim) { return n_cols * (row_floats(dim) + 16); }
+
+static size_t chunk_bytes(const device_program *p) { return size_align((size_t)p->max_tokens * sizeof(chunk), 64); }
+static size_t tile_bytes(int v_dim) { return sizeof(float) * TILE_COLUMNS * (size_t)(CPU_BLOCK + 2 * row_floats(v_dim)); }
+static size_t slots_bytes(int v_dim) {
+  size_t least = sizeof(float) * MIN_SLOTS * (size_t)slot_floats(TILE_COLUMNS, v_dim);
+  return least > SLOT_BYTES ? least : SLOT_BYTES;
+}
+
+size_t cpu_attn_work(const device_program *p) {
+  size_t most = 0;
+  for (int32_t i = 0; i < p->n_steps; i++) {
+    if (p->steps[i].op != OP_ATTEND) continue;
+    int dim = p->caches[p->steps[i].cache].v_dim;
+    size_t bytes = chunk_bytes(p) + tile_bytes(dim) + slots_bytes(dim);
+    most = bytes > most ? bytes : most;
+  }
+  return most;
+}
+
+/* Positions a token sees: first .. position. */
+static int64_t first_seen(const op_cache *c, int64_t position) { return c->window > 0 ? max_of(0, position - c->window + 1) : 0; }
+static int64_t first_block(const attend *a, const chunk *u) { return first_seen(a->c, a->r->batch->positions[u->first]) / CPU_BLOCK; }
+static int64_t n_blocks(const attend *a, const chunk *u) {
+  return a->r->batch->positions[u->first + u->n - 1] / CPU_BLOCK - first_block(a, u) + 1;
+}
+
+/* Cuts the batch into chunks of at most tile_tokens. */
+static void cut_chunks(attend *a, chunk *chunks) {
+  const op_batch *b = a->r->batch;
+  a->n_chunks = a->most_blocks = 0;
+  for (int32_t t = 0; t < b->n_tokens; t++) {
+    bool follows = t > 0 && b->sequences[t] == b->sequences[t - 1] && b->positions[t] == b->positions[t - 1] + 1;
+    if (follows && chunks[a->n_chunks - 1].n < a->tile_tokens)
+      chunks[a->n_chunks - 1].n++;
+    else
+      chunks[a->n_chunks++] = (chunk){t, 1};
+  }
+  for (int64_t i = 0; i < a->n_chunks; i++) a->most_blocks = max_of(a->most_blocks, n_blocks(a, &chunks[i]));
+}
+
+static void set_tiles(attend *a, chunk *chunks, int tile_heads) {
+  a->tile_heads = tile_heads;
+  a->head_tiles = (a->group + tile_heads - 1) / tile_heads;
+  a->tile_tokens = TILE_COLUMNS / tile_heads;
+  cut_chunks(a, chunks);
+  a->n_tiles = a->n_chunks * a->c->n_heads * a->head_tiles;
+}
+
+static attend attend_of(const cpu_run *r, int i_step, int i_thread) {
+  const op_step *s = &r->program->steps[i_step];
+  attend a = {.r = r, .s = s, .c = &r->program->caches[s->cache], .q = &r->program->values[s->src[0]], .dst = &r->program->values[s->dst]};
+  char *work = r->work + (size_t)i_thread * r->work_stride;
+  a.group = s->n_heads / a.c->n_heads;
+  a.o_stride = row_floats(a.c->v_dim);
+  a.chunks = (chunk *)(void *)work;
+  a.scores = (float *)(void *)(work + chunk_bytes(r->program));
+  a.o = a.scores + TILE_COLUMNS * CPU_BLOCK;
+  a.o_block = a.o + TILE_COLUMNS * a.o_stride;
+  set_tiles(&a, (chunk *)(void *)work, (int)min_of(a.group, TILE_COLUMNS));
+  /* One block and fewer KV heads than threads: the query heads are split. */
+  while (a.n_tiles < r->device->n_threads && a.most_blocks == 1 && a.tile_heads > 1) set_tiles(&a, (chunk *)(void *)work, (a.tile_heads + 1) / 2);
+  return a;
+}
+
+/* ---- one tile ------------------------------------------------------------------------------------------------------- */
+
+typedef struct tile {
+  const chunk *chunk;
+  int kv_head, first_head, n_heads;
+  int n_cols;                     /* [token][head] */
+  int32_t sequence;
+  int64_t first_block, n_blocks;
+  const float *q[TILE_COLUMNS];
+  float *dst[TILE_COLUMNS];
+} tile;
+
+/* Tiles of the last tokens come first: they see most, and the last units should be small. */
+static void tile_at(const attend *a, int64_t i, tile *t) {
+  const op_batch *b = a->r->batch;
+  int64_t per_chunk = (int64_t)a->c->n_heads * a->head_tiles, in_chunk = i % per_chunk;
+  t->chunk = &a->chunks[a->n_chunks - 1 - i / per_chunk];
+  t->kv_head = (int)(in_chunk / a->head_tiles);
+  int first = (int)(in_chunk % a->head_tiles) * a->tile_heads;
+  t->first_head = t->kv_head * a->group + first;
+  t->n_heads = (int)min_of(a->tile_heads, a->group - first);
+  t->n_cols = t->chunk->n * t->n_heads;
+  t->sequence = b->sequences[t->chunk->first];
+  t->first_block = first_block(a, t->chunk);
+  t->n_blocks = n_blocks(a, t->chunk);
+  for (int c = 0; c < t->n_cols; c++) {
+    size_t token = (size_t)(t->chunk->first + c / t->n_heads), head = (size_t)(t->first_head + c % t->n_heads);
+    t->q[c] = (const float *)(void *)(cpu_at(a->r, a->q) + token * a->q->stride) + head * (size_t)a->c->k_dim;
+    t->dst[c] = (float *)(void *)(cpu_at(a->r, a->dst) + token * a->dst->stride) + head * (size_t)a->c->v_dim;
+  }
+}
+
+/* Scores, softmax and values of block i_block for the columns that see it, which are columns c0 .. c1 - 1. Results go to
+ * o[c], m[c] and l[c]; l[c] of a column that sees nothing is set to 0, which no sum can be. */
+static void attend_block(const attend *a, const tile *t, int64_t i_block, float *const *o, float *m, float *l) {
+  const cpu_kernels *k = &a->r->device->kernels;
+  int lo[TILE_COLUMNS], hi[TILE_COLUMNS], c0 = t->n_cols, c1 = 0, end = 0;
+  float *s[TILE_COLUMNS];
+  for (int c = 0; c < t->n_cols; c++) {
+    int64_t position = a->r->batch->positions[t->chunk->first + c / t->n_heads], start = i_block * CPU_BLOCK;
+    lo[c] = (int)min_of(CPU_BLOCK, max_of(0, first_seen(a->c, position) - start));
+    hi[c] = (int)max_of(0, min_of(CPU_BLOCK, position + 1 - start));
+    s[c] = a->scores + c * CPU_BLOCK;
+    l[c] = 0;
+    if (lo[c] >= hi[c]) continue;
+    c0 = c < c0 ? c : c0;
+    c1 = c + 1;
+    end = hi[c] > end ? hi[c] : end;
+  }
+  if (c0 >= c1) return;
+  int n = c1 - c0;
+  k->score[a->c->k_type](block_at(a->r, a->c, false, t->sequence, i_block, t->kv_head), a->c->k_dim, (end + 15) / 16, t->q + c0, s + c0, n);
+  for (int c = c0; c < c1; c++) k->softmax(s[c], lo[c], hi[c], a->s->scale, a->s->softcap, &m[c], &l[c]);
+  const float *p[TILE_COLUMNS];
+  for (int c = c0; c < c1; c++) p[c] = s[c];
+  k->value[a->c->v_type](block_at(a->r, a->c, true, t->sequence, i_block, t->kv_head), a->c->v_dim, lo + c0, hi + c0, p + c0, o + c0, n);
+}
+
+/* Joins a block's result to the running one of a column; the first result is the running one. */
+static void join(const attend *a, float *o, float *m, float *l, const float *o_block, float m_block, float l_block) {
+  if (l_block == 0) return;
+  if (*l == 0) {
+    memcpy(o, o_block, sizeof(float) * (size_t)a->c->v_dim);
+    *m = m_block;
+    *l = l_block;
+  } else {
+    a->r->device->kernels.merge(o, m, l, o_block, m_block, l_block, a->c->v_dim);
+  }
+}
+
+static void finish(const attend *a, const float *o, float l, float *dst) { a->r->device->kernels.scale(o, 1.0f / l, dst, a->c->v_dim); }
+
+static void attend_tile(const attend *a, int64_t i) {
+  float m[TILE_COLUMNS], l[TILE_COLUMNS], m_block[TILE_COLUMNS], l_block[TILE_COLUMNS];
+  float *o[TILE_COLUMNS], *o_block[TILE_COLUMNS];
+  tile t;
+  tile_at(a, i, &t);
+  for (int c = 0; c < t.n_cols; c++) {
+    o[c] = a->o + c * a->o_stride;
+    o_block[c] = a->o_block + c * a->o_stride;
+  }
+  attend_block(a, &t, t.first_block, o, m, l);
+  for (int64_t b = 1; b < t.n_blocks; b++) {
+    attend_block(a, &t, t.first_block + b, o_block, m_block, l_block);
+    for (int c = 0; c < t.n_cols; c++) join(a, o[c], &m[c], &l[c], o_block[c], m_block[c], l_block[c]);
+  }
+  for (int c = 0; c < t.n_cols; c++) finish(a, o[c], l[c], t.dst[c]);
+}
+
+void cpu_run_attend(const cpu_run *r, int i_step, int i_thread) {
+  attend a = attend_of(r, i_step, i_thread);
+  for (int64_t i; (i = pool_claim(&r->counters[i_step], 1)) < a.n_tiles;) attend_tile(&a, i);
+}

@@ -1,0 +1,107 @@
+/* scalar/row: kernels that touch one row. They define the bits; every level above gives the same. Written to be read. */
+#include "device/cpu/scalar/math.h"
+
+static void row_norm(const float *x, const float *g, float *y, int n, float eps, float scale) {
+  float lane[16] = {0};
+  for (int i = 0; i < n; i++) lane[i % 16] = fmaf(x[i], x[i], lane[i % 16]);
+  float r = 1.0f / __builtin_sqrtf(math_sum16(lane) / (float)n + eps);
+  for (int i = 0; i < n; i++) {
+    float v = x[i] * r;
+    if (g) v = v * g[i];
+    if (scale != 1.0f) v = v * scale;
+    y[i] = v;
+  }
+}
+
+/* ---- activation blocks ---------------------------------------------------------------------------------------------- */
+
+/* Bit patterns of magnitudes order like the numbers, infinity and NaN on top. */
+#define LEAST_BITS 0x03800000u /* 2^-120: below, 127 / x could overflow, and the block counts as zeros */
+#define INFINITE_BITS 0x7f800000u
+
+/* Quantises n values. A block with a NaN or infinity gets it as d, with zeros beside it: the product is NaN or infinite. */
+static float quant_block(const float *x, int8_t *q, int n) {
+  uint32_t most = 0;
+  for (int i = 0; i < n; i++) {
+    uint32_t bits = math_bits(x[i]) & 0x7fffffff;
+    most = bits > most ? bits : most;
+  }
+  float largest = math_float(most);
+  bool usual = most >= LEAST_BITS && most < INFINITE_BITS;
+  float inverse = usual ? 127.0f / largest : 0.0f;
+  for (int i = 0; i < n; i++) {
+    float shifted = x[i] * inverse + MATH_ROUND; /* to the nearest, even on ties */
+    q[i] = usual ? (int8_t)(math_bits(shifted) & 0xff) : 0;
+  }
+  return most < LEAST_BITS ? 0.0f : largest / 127.0f;
+}
+
+static void row_quant_a32(const float *x, quant_a32 *y, int64_t n) {
+  for (int64_t b = 0; b < n / 32; b++) {
+    y[b].d = quant_block(x + 32 * b, y[b].q, 32);
+    y[b].sum = 0;
+    for (int i = 0; i < 32; i++) y[b].sum += y[b].q[i];
+  }
+}
+
+static void row_quant_a256(const float *x, quant_a256 *y, int64_t n) {
+  for (int64_t b = 0; b < n / 256; b++) {
+    y[b].d = quant_block(x + 256 * b, y[b].q, 256);
+    for (int s = 0; s < 16; s++) {
+      int sum = 0;
+      for (int i = 0; i < 16; i++) sum += y[b].q[16 * s + i];
+      y[b].sums[s] = (int16_t)sum;
+    }
+  }
+}
+
+/* ---- value by value ------------------------------------------------------------------------------------------------- */
+
+static void row_add(const float *a, const float *b, float *y, int64_t n) {
+  for (int64_t i = 0; i < n; i++) y[i] = a[i] + b[i];
+}
+static void row_scale(const float *x, float s, float *y, int64_t n) {
+  for (int64_t i = 0; i < n; i++) y[i] = x[i] * s;
+}
+static void row_axpy(float a, const float *x, float *y, int64_t n) {
+  for (int64_t i = 0; i < n; i++) y[i] = fmaf(a, x[i], y[i]);
+}
+static void row_silu(const float *g, const float *u, float *y, int64_t n) {
+  for (int64_t i = 0; i < n; i++) y[i] = math_silu(g[i]) * u[i];
+}
+static void row_gelu(const float *g, const float *u, float *y, int64_t n) {
+  for (int64_t i = 0; i < n; i++) y[i] = math_gelu(g[i]) * u[i];
+}
+static void row_cap(const float *x, float c, float *y, int64_t n) {
+  for (int64_t i = 0; i < n; i++) y[i] = c * math_tanh(x[i] / c);
+}
+
+static void row_rope(const float *x, const float *cs, float *y, int n, int n_rot, bool neox) {
+  int half = n_rot / 2, step = neox ? 1 : 2, other = neox ? half : 1;
+  for (int i = 0; i < half; i++) {
+    float a = x[step * i], b = x[step * i + other], c = cs[i], s = cs[half + i];
+    y[step * i] = fmaf(a, c, -(b * s));
+    y[step * i + other] = fmaf(a, s, b * c);
+  }
+  for (int i = n_rot; i < n; i++) y[i] = x[i];
+}
+
+static float row_exp_sum(const float *x, float m, float *y, int64_t n) {
+  float lane[16] = {0};
+  for (int64_t i = 0; i < n; i++) lane[i % 16] += y[i] = math_exp(x[i] - m);
+  return math_sum16(lane);
+}
+
+void cpu_scalar_row(cpu_kernels *k) {
+  k->norm = row_norm;
+  k->quant_a32 = row_quant_a32;
+  k->quant_a256 = row_quant_a256;
+  k->add = row_add;
+  k->scale = row_scale;
+  k->axpy = row_axpy;
+  k->glu[OP_SILU] = row_silu;
+  k->glu[OP_GELU] = row_gelu;
+  k->cap = row_cap;
+  k->rope = row_rope;
+  k->exp_sum = row_exp_sum;
+}
