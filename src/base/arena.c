@@ -36,27 +36,34 @@ void arena_close(arena *a) {
   base_free(a);
 }
 
-static status add_chunk(arena *a, size_t n_bytes, error *err) {
+static status too_large(const arena *a, size_t n_bytes, error *err) {
+  return base_fail(err, TANDEM_ERROR_MEMORY, a->what, "%s: %zu bytes cannot be allocated", a->what, n_bytes);
+}
+
+/* A chunk made for one large request goes behind the head, whose free bytes stay in use. */
+static status add_chunk(arena *a, size_t n_bytes, chunk **added, error *err) {
   void *p;
-  size_t capacity = n_bytes > a->next_chunk ? n_bytes : a->next_chunk, total;
-  if (!size_add(capacity, sizeof(chunk), &total)) return base_fail(err, TANDEM_ERROR_MEMORY, a->what, "%s: %zu bytes cannot be allocated", a->what, n_bytes);
+  bool own = n_bytes > a->next_chunk;
+  size_t capacity = own ? n_bytes : a->next_chunk, total;
+  if (!size_add(capacity, sizeof(chunk), &total)) return too_large(a, n_bytes, err);
   TRY(base_alloc(&p, total, a->what, err));
-  chunk *c = p;
+  chunk *c = *added = p, **at = own && a->head ? &a->head->next : &a->head;
   c->capacity = capacity;
-  c->next = a->head;
-  a->head = c;
+  c->next = *at;
+  *at = c;
   a->bytes += total;
-  if (a->next_chunk < LAST_CHUNK) a->next_chunk *= 2;
+  if (!own && a->next_chunk < LAST_CHUNK) a->next_chunk *= 2;
   return TANDEM_OK;
 }
 
 status arena_alloc(arena *a, size_t n_bytes, void **p, error *err) {
   *p = NULL;
-  if (n_bytes > SIZE_MAX / 2) return base_fail(err, TANDEM_ERROR_MEMORY, a->what, "%s: %zu bytes cannot be allocated", a->what, n_bytes);
+  if (n_bytes > SIZE_MAX / 2) return too_large(a, n_bytes, err);
   size_t n = size_align(n_bytes ? n_bytes : 1, ALIGN);
-  if (!a->head || a->head->capacity - a->head->used < n) TRY(add_chunk(a, n, err));
-  *p = a->head->bytes + a->head->used;
-  a->head->used += n;
+  chunk *c = a->head;
+  if (!c || c->capacity - c->used < n) TRY(add_chunk(a, n, &c, err));
+  *p = c->bytes + c->used;
+  c->used += n;
   return TANDEM_OK;
 }
 
@@ -64,7 +71,7 @@ status arena_text(arena *a, const char *s, size_t n, const char **copy, error *e
   void *p;
   size_t total;
   *copy = NULL;
-  if (!size_add(n, 1, &total)) return base_fail(err, TANDEM_ERROR_MEMORY, a->what, "%s: %zu bytes cannot be allocated", a->what, n);
+  if (!size_add(n, 1, &total)) return too_large(a, n, err);
   TRY(arena_alloc(a, total, &p, err));
   if (n) memcpy(p, s, n);
   *copy = p;

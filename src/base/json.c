@@ -18,7 +18,8 @@ static void put_line(json *j) {
 }
 
 static void put_escaped(json *j, const char *s, size_t n) {
-  static const char *const short_escapes[0x20] = {['\b'] = "\\b", ['\t'] = "\\t", ['\n'] = "\\n", ['\f'] = "\\f", ['\r'] = "\\r"};
+  static const char *const short_escapes[0x20] = {
+      ['\b'] = "\\b", ['\t'] = "\\t", ['\n'] = "\\n", ['\f'] = "\\f", ['\r'] = "\\r"};
   put(j, "\"", 1);
   for (size_t i = 0; i < n;) {
     uint32_t rune;
@@ -83,16 +84,33 @@ static void number(json *j, const char *key, const char *format, ...) {
 void json_int(json *j, const char *key, int64_t v) { number(j, key, "%" PRId64, v); }
 void json_uint(json *j, const char *key, uint64_t v) { number(j, key, "%" PRIu64, v); }
 
+/* The decimal point is the locale's, which is the host program's affair: whatever it is, it becomes a point. */
+static size_t put_point(char *s) {
+  size_t n = 0;
+  for (const char *c = s; *c; c++) {
+    bool plain = (*c >= '0' && *c <= '9') || *c == '-' || *c == '+' || *c == 'e';
+    if (plain || n == 0 || s[n - 1] != '.') s[n++] = plain ? *c : '.';
+  }
+  s[n] = 0;
+  return n;
+}
+
+/* Whole numbers that a double holds exactly are written as such: 1500 and not 1.5e+03. */
 void json_double(json *j, const char *key, double v) {
   char s[40];
   if (!isfinite(v)) {
     json_null(j, key);
     return;
   }
-  int digits = 1;
-  do snprintf(s, sizeof s, "%.*g", digits, v);
-  while (strtod(s, NULL) != v && digits++ < 17);
-  number(j, key, "%s", s);
+  if (fabs(v) < 0x1p53 && trunc(v) == v) {
+    snprintf(s, sizeof s, "%.0f", v);
+  } else {
+    int digits = 1;
+    do snprintf(s, sizeof s, "%.*g", digits, v);
+    while (strtod(s, NULL) != v && digits++ < 17);
+  }
+  begin(j, key);
+  put(j, s, put_point(s));
 }
 
 void json_bool(json *j, const char *key, bool v) { number(j, key, "%s", v ? "true" : "false"); }

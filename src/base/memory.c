@@ -10,6 +10,9 @@
 
 enum { ALIGN = 64, HUGE_PAGE = 2 << 20 };
 
+/* More than the address space of a process: not even asked for. */
+static const size_t bytes_max = (size_t)1 << 47;
+
 static _Atomic uint64_t n_allocations;
 static _Atomic uint64_t n_calls[FAULT_COUNT], fail_at[FAULT_COUNT];
 static _Atomic bool fail_after[FAULT_COUNT];
@@ -39,7 +42,7 @@ static status out_of_memory(const char *what, size_t n, error *err) {
 
 status base_alloc(void **p, size_t n_bytes, const char *what, error *err) {
   *p = NULL;
-  if (refused() || n_bytes > SIZE_MAX - ALIGN) return out_of_memory(what, n_bytes, err);
+  if (refused() || n_bytes > bytes_max) return out_of_memory(what, n_bytes, err);
   size_t n = size_align(n_bytes ? n_bytes : 1, ALIGN);
   *p = aligned_alloc(ALIGN, n);
   if (!*p) return out_of_memory(what, n_bytes, err);
@@ -50,7 +53,8 @@ status base_alloc(void **p, size_t n_bytes, const char *what, error *err) {
 status base_alloc_array(void **p, size_t n, size_t size, const char *what, error *err) {
   size_t bytes;
   *p = NULL;
-  if (!size_mul(n, size, &bytes)) return base_fail(err, TANDEM_ERROR_MEMORY, what, "%s: %zu x %zu bytes cannot be allocated", what, n, size);
+  if (!size_mul(n, size, &bytes))
+    return base_fail(err, TANDEM_ERROR_MEMORY, what, "%s: %zu x %zu bytes cannot be allocated", what, n, size);
   return base_alloc(p, bytes, what, err);
 }
 
@@ -67,7 +71,7 @@ void base_free(void *p) { free(p); }
 
 status base_map(void **p, size_t n_bytes, bool huge, const char *what, error *err) {
   *p = NULL;
-  if (refused()) return out_of_memory(what, n_bytes, err);
+  if (refused() || n_bytes > bytes_max) return out_of_memory(what, n_bytes, err);
   size_t n = n_bytes ? n_bytes : 1;
   void *region = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (region == MAP_FAILED) return out_of_memory(what, n_bytes, err);

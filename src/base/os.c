@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <math.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,25 +18,42 @@
 
 /* ---- files ------------------------------------------------------------------------------------------------------- */
 
+enum { PATH_BYTES = 4096, PATH_SHOWN = 300 };
+
 static const char *kind_of(mode_t mode) {
-  return S_ISDIR(mode) ? "a directory" : S_ISFIFO(mode) ? "a FIFO" : S_ISCHR(mode) || S_ISBLK(mode) ? "a device" : S_ISSOCK(mode) ? "a socket" : "special";
+  if (S_ISDIR(mode)) return "a directory";
+  if (S_ISFIFO(mode)) return "a FIFO";
+  if (S_ISSOCK(mode)) return "a socket";
+  return S_ISCHR(mode) || S_ISBLK(mode) ? "a device" : "something special";
 }
 
+/* "path: cannot open: No such file or directory", from errno. */
 static status cannot(error *err, status code, const char *path, const char *what) {
-  char name[300];
-  return base_fail(err, code, path, "%s: cannot %s: %s", text_escape(name, sizeof name, path, strlen(path)), what, strerror(errno));
+  char name[PATH_SHOWN];
+  int cause = errno;
+  text_escape(name, sizeof name, path, strlen(path));
+  return base_fail(err, code, name, "%s: cannot %s: %s", name, what, strerror(cause));
+}
+
+static status not_regular(error *err, status code, const char *path, mode_t mode) {
+  char name[PATH_SHOWN];
+  text_escape(name, sizeof name, path, strlen(path));
+  return base_fail(err, code, name, "%s: is %s, must be a regular file", name, kind_of(mode));
 }
 
 /* A regular file, and never a wait for a FIFO's writer or a device. */
 static status open_regular(const char *path, int *fd, size_t *n, error *err) {
   struct stat s;
-  char name[300];
-  *fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-  if (*fd < 0) return cannot(err, TANDEM_ERROR_OPEN, path, "open");
+  *fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
+  if (*fd < 0) {
+    int cause = errno;
+    bool special = stat(path, &s) == 0 && !S_ISREG(s.st_mode); /* a socket, for one, cannot even be opened */
+    errno = cause;
+    return special ? not_regular(err, TANDEM_ERROR_OPEN, path, s.st_mode) : cannot(err, TANDEM_ERROR_OPEN, path, "open");
+  }
   status st = TANDEM_OK;
   if (fstat(*fd, &s)) st = cannot(err, TANDEM_ERROR_IO, path, "look at");
-  else if (!S_ISREG(s.st_mode))
-    st = base_fail(err, TANDEM_ERROR_OPEN, path, "%s: is %s, a regular file expected", text_escape(name, sizeof name, path, strlen(path)), kind_of(s.st_mode));
+  else if (!S_ISREG(s.st_mode)) st = not_regular(err, TANDEM_ERROR_OPEN, path, s.st_mode);
   if (st) close(*fd);
   else *n = (size_t)s.st_size;
   return st;
@@ -43,7 +61,7 @@ static status open_regular(const char *path, int *fd, size_t *n, error *err) {
 
 status os_map(os_file *file, const char *path, error *err) {
   int fd;
-  size_t n;
+  size_t n = 0;
   *file = (os_file){NULL, 0};
   if (base_fault_hit(FAULT_READ)) {
     errno = EIO;
@@ -81,26 +99,31 @@ void os_dont_need(const os_file *file, size_t offset, size_t n) {
 
 static status read_stream(text *out, int fd, const char *path, size_t limit, error *err) {
   char buffer[65536];
+  size_t total = 0;
   for (;;) {
     ssize_t n = base_fault_hit(FAULT_READ) ? (errno = EIO, -1) : read(fd, buffer, sizeof buffer);
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) return cannot(err, TANDEM_ERROR_IO, path, "read");
     if (n == 0) return text_add(out, "", 0, err);
-    if ((size_t)n > limit - out->n) return base_fail(err, TANDEM_ERROR_IO, path, "%s: more than %zu bytes", path, limit);
+    total += (size_t)n;
+    if (total > limit) {
+      char name[PATH_SHOWN];
+      text_escape(name, sizeof name, path, strlen(path));
+      return base_fail(err, TANDEM_ERROR_IO, name, "%s: more than %zu bytes, the most that is read", name, limit);
+    }
     TRY(text_add(out, buffer, (size_t)n, err));
   }
 }
 
+/* Waits for a FIFO: it is how a shell hands over what another program writes. */
 status os_read_all(text *out, const char *path, size_t limit, error *err) {
   if (!strcmp(path, "-")) return read_stream(out, STDIN_FILENO, "standard input", limit, err);
-  int fd = open(path, O_RDONLY | O_CLOEXEC);
+  int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
   struct stat s;
   if (fd < 0) return cannot(err, TANDEM_ERROR_OPEN, path, "open");
   status st = TANDEM_OK;
-  if (fstat(fd, &s) || S_ISDIR(s.st_mode)) {
-    errno = S_ISDIR(s.st_mode) ? EISDIR : errno;
-    st = cannot(err, TANDEM_ERROR_OPEN, path, "read");
-  }
+  if (fstat(fd, &s)) st = cannot(err, TANDEM_ERROR_IO, path, "look at");
+  else if (S_ISDIR(s.st_mode)) st = not_regular(err, TANDEM_ERROR_OPEN, path, s.st_mode);
   if (!st) st = read_stream(out, fd, path, limit, err);
   close(fd);
   return st;
@@ -117,9 +140,9 @@ static bool write_bytes(int fd, const char *bytes, size_t n) {
   return true;
 }
 
-/* The directory's entry must be on the disk too. */
+/* The directory's entry must be on the disk too. A file system that cannot do this has done what it can. */
 static void sync_directory(const char *path) {
-  char directory[4096];
+  char directory[PATH_BYTES];
   const char *slash = strrchr(path, '/');
   int n = snprintf(directory, sizeof directory, "%.*s", slash ? (int)(slash - path + 1) : 1, slash ? path : ".");
   if (n < 0 || (size_t)n >= sizeof directory) return;
@@ -129,23 +152,31 @@ static void sync_directory(const char *path) {
   close(fd);
 }
 
-status os_write_all(const char *path, const void *bytes, size_t n, error *err) {
-  char temporary[4096];
-  int length = snprintf(temporary, sizeof temporary, "%s.%016" PRIx64 ".tmp", path, os_random());
-  if (length < 0 || (size_t)length >= sizeof temporary) {
-    errno = ENAMETOOLONG;
-    return cannot(err, TANDEM_ERROR_IO, path, "write");
+/* Where to write: what a link points to, and never over a device. */
+static status find_target(const char *path, char target[PATH_BYTES], error *err) {
+  struct stat s;
+  if (stat(path, &s) == 0) {
+    if (!S_ISREG(s.st_mode)) return not_regular(err, TANDEM_ERROR_IO, path, s.st_mode);
+    return realpath(path, target) ? TANDEM_OK : cannot(err, TANDEM_ERROR_IO, path, "write");
   }
+  if (errno == ENOENT && (size_t)snprintf(target, PATH_BYTES, "%s", path) >= PATH_BYTES) errno = ENAMETOOLONG;
+  return errno == ENOENT ? TANDEM_OK : cannot(err, TANDEM_ERROR_IO, path, "write");
+}
+
+status os_write_all(const char *path, const void *bytes, size_t n, error *err) {
+  char target[PATH_BYTES], temporary[PATH_BYTES + 32];
+  TRY(find_target(path, target, err));
+  snprintf(temporary, sizeof temporary, "%s.%016" PRIx64 ".tmp", target, os_random());
   int fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
   if (fd < 0) return cannot(err, TANDEM_ERROR_IO, path, "write");
   bool written = write_bytes(fd, bytes, n) && fsync(fd) == 0;
-  if (close(fd) || !written || rename(temporary, path)) {
+  if (close(fd) || !written || rename(temporary, target)) {
     int cause = errno;
     unlink(temporary);
     errno = cause;
     return cannot(err, TANDEM_ERROR_IO, path, "write");
   }
-  sync_directory(path);
+  sync_directory(target);
   return TANDEM_OK;
 }
 
@@ -195,42 +226,106 @@ static bool small_number(const char *path, double *v) {
   return end != s;
 }
 
-/* Processors of the cgroup's quota, version 2 or 1; 0 = no limit. */
-static double cgroup_processors(void) {
-  char s[64];
-  double quota = 0, period = 0;
-  if (small_file("/sys/fs/cgroup/cpu.max", s, sizeof s) && sscanf(s, "%lf %lf", &quota, &period) == 2 && period > 0) return quota / period;
-  if (small_number("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", &quota) && small_number("/sys/fs/cgroup/cpu/cpu.cfs_period_us", &period) && quota > 0 && period > 0)
-    return quota / period;
-  return 0;
+/* A process may sit deep in the tree of its cgroups, and every level may have a limit. What a container sees as the root
+ * has its limits too. */
+typedef double cgroup_limit(const char *directory); /* INFINITY: none at this level */
+
+static double least_limit(const char *mount, const char *path, cgroup_limit *limit) {
+  char directory[1024];
+  double least = INFINITY;
+  if ((size_t)snprintf(directory, sizeof directory, "%s%s", mount, path) >= sizeof directory) return least;
+  for (;;) {
+    least = fmin(least, limit(directory));
+    char *slash = strrchr(directory, '/');
+    if (!slash || strlen(directory) <= strlen(mount)) return least;
+    *slash = 0;
+  }
+}
+
+/* Lines of /proc/self/cgroup: "0::/path" for version 2, "4:memory:/path" and "1:cpu,cpuacct:/path" for version 1. */
+static double cgroup_least(const char *controller, const char *mount_1, cgroup_limit *limit_1, cgroup_limit *limit_2) {
+  char s[4096], *save = NULL;
+  double least = fmin(least_limit(mount_1, "", limit_1), least_limit("/sys/fs/cgroup", "", limit_2));
+  if (!small_file("/proc/self/cgroup", s, sizeof s)) return least;
+  for (char *line = strtok_r(s, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+    char *controllers = strchr(line, ':'), *path = controllers ? strchr(controllers + 1, ':') : NULL;
+    if (!path) continue;
+    *path++ = 0;
+    if (!strcmp(line, "0:")) least = fmin(least, least_limit("/sys/fs/cgroup", path, limit_2));
+    else if (strstr(controllers, controller)) least = fmin(least, least_limit(mount_1, path, limit_1));
+  }
+  return least;
+}
+
+static bool cgroup_number(const char *directory, const char *file, double *v) {
+  char path[1100];
+  snprintf(path, sizeof path, "%s/%s", directory, file);
+  return small_number(path, v);
+}
+
+static double processors_1(const char *directory) {
+  double quota, period;
+  bool limited = cgroup_number(directory, "cpu.cfs_quota_us", &quota) && cgroup_number(directory, "cpu.cfs_period_us", &period);
+  return limited && quota > 0 && period > 0 ? quota / period : INFINITY;
+}
+
+static double processors_2(const char *directory) {
+  char path[1100], s[64];
+  double quota, period;
+  snprintf(path, sizeof path, "%s/cpu.max", directory);
+  bool limited = small_file(path, s, sizeof s) && sscanf(s, "%lf %lf", &quota, &period) == 2;
+  return limited && quota > 0 && period > 0 ? quota / period : INFINITY;
 }
 
 int os_processors(void) {
   cpu_set_t set;
   int n = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : (int)sysconf(_SC_NPROCESSORS_ONLN);
-  double quota = cgroup_processors();
-  if (quota > 0 && quota < n) n = quota < 1 ? 1 : (int)quota;
+  double quota = cgroup_least("cpu", "/sys/fs/cgroup/cpu", processors_1, processors_2);
+  if (quota < n) n = (int)quota;
   return n < 1 ? 1 : n;
 }
 
-/* The cgroup's limit less what it uses; false without a limit. A version 1 "no limit" is a number near 2^63. */
-static bool cgroup_room(const char *limit_path, const char *usage_path, double *room) {
+/* "name 123" in a file of such lines; 0 if it is not there. */
+static double stat_line(const char *s, const char *name) {
+  size_t n = strlen(name);
+  for (; s; s = strchr(s, '\n')) {
+    s += *s == '\n';
+    if (!strncmp(s, name, n) && s[n] == ' ') return strtod(s + n, NULL);
+  }
+  return 0;
+}
+
+/* Limit less usage. What the page cache holds of files is given up when memory is wanted, so it does not count as used: a
+ * model that was just read would else look like a full machine. A version 1 "no limit" is a number near 2^63. */
+static double room(const char *directory, const char *const names[4]) {
+  char path[1100], s[8192] = "";
   double limit, usage;
-  if (!small_number(limit_path, &limit) || !small_number(usage_path, &usage) || limit > 0x1p62) return false;
-  *room = limit > usage ? limit - usage : 0;
-  return true;
+  if (!cgroup_number(directory, names[0], &limit) || !cgroup_number(directory, names[1], &usage)) return INFINITY;
+  if (limit > 0x1p62) return INFINITY;
+  snprintf(path, sizeof path, "%s/memory.stat", directory);
+  if (small_file(path, s, sizeof s)) usage -= stat_line(s, names[2]) + stat_line(s, names[3]);
+  return fmax(0, limit - fmax(0, usage));
+}
+
+static double room_1(const char *directory) {
+  static const char *const names[] = {"memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file",
+                                      "total_active_file"};
+  return room(directory, names);
+}
+
+static double room_2(const char *directory) {
+  static const char *const names[] = {"memory.max", "memory.current", "inactive_file", "active_file"};
+  return room(directory, names);
 }
 
 uint64_t os_memory_free(void) {
   char s[4096];
-  double available = 0x1p62, room;
+  double available = 0x1p62;
   if (small_file("/proc/meminfo", s, sizeof s)) {
     const char *line = strstr(s, "MemAvailable:");
     if (line) available = strtod(line + strlen("MemAvailable:"), NULL) * 1024;
   }
-  if (cgroup_room("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current", &room) && room < available) available = room;
-  if (cgroup_room("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes", &room) && room < available) available = room;
-  return (uint64_t)available;
+  return (uint64_t)fmin(available, cgroup_least("memory", "/sys/fs/cgroup/memory", room_1, room_2));
 }
 
 uint64_t os_memory_peak(void) {

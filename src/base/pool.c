@@ -4,12 +4,16 @@
 #include <limits.h>
 #include <linux/futex.h>
 #include <pthread.h>
+#include <signal.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/base.h"
 
-enum { SPINS = 4000 }; /* about 20 to 50 microseconds of pause instructions */
+enum { THREADS_MAX = 1024 };
+
+/* How long to spin: about what falling asleep and being woken costs, so waiting is never twice as dear as the better way. */
+static const double spin_seconds = 30e-6;
 
 typedef struct line { /* a counter alone on its cache line, and how many sleep on it */
   _Alignas(64) _Atomic uint32_t value;
@@ -33,8 +37,11 @@ struct pool {
   worker workers[];
 };
 
+/* The counter was changed before `sleepers` is read here, a sleeper is counted before it reads the counter: one of the two
+ * sees the other, since all four are sequentially consistent. The kernel's own comparison closes the rest. */
 static void wake(line *l) {
-  if (atomic_load_explicit(&l->sleepers, memory_order_seq_cst)) syscall(SYS_futex, &l->value, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+  if (atomic_load_explicit(&l->sleepers, memory_order_seq_cst) == 0) return;
+  syscall(SYS_futex, &l->value, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
 }
 
 /* Returns when the counter is no longer `seen`. */
@@ -85,20 +92,50 @@ void pool_run(pool *p, pool_fn *fn, void *arg) {
   atomic_fetch_add_explicit(&p->run.value, 1, memory_order_seq_cst);
   wake(&p->run);
   fn(arg, 0, p->n_threads);
-  for (uint32_t left; (left = atomic_load_explicit(&p->left.value, memory_order_acquire));) wait_change(&p->left, left, p->spins);
+  uint32_t left;
+  while ((left = atomic_load_explicit(&p->left.value, memory_order_acquire))) wait_change(&p->left, left, p->spins);
+}
+
+/* Pauses that make up spin_seconds: they take from 10 to 150 cycles, as the processor likes. None if a spinning thread would
+ * keep another one from running. */
+static int count_spins(int n_threads) {
+  enum { SAMPLE = 256, TRIES = 3, LEAST = 16, MOST = 1 << 16 };
+  double best = 1;
+  if (n_threads < 2 || n_threads > os_processors()) return 0;
+  for (int t = 0; t < TRIES; t++) { /* the shortest: the others were interrupted */
+    double start = os_seconds();
+    for (int i = 0; i < SAMPLE; i++) os_pause();
+    double taken = os_seconds() - start;
+    if (taken < best) best = taken;
+  }
+  double n = best > 0 ? SAMPLE * spin_seconds / best : MOST;
+  return n < LEAST ? LEAST : n > MOST ? MOST : (int)n;
+}
+
+/* Signals are the business of the host's threads: a worker blocks them all, but for those that its own instructions raise. */
+static bool start(worker *w) {
+  static const int own[] = {SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGTRAP};
+  sigset_t all, old;
+  sigfillset(&all);
+  for (size_t i = 0; i < COUNT_OF(own); i++) sigdelset(&all, own[i]);
+  if (pthread_sigmask(SIG_SETMASK, &all, &old)) return false;
+  bool started = pthread_create(&w->thread, NULL, work, w) == 0;
+  pthread_sigmask(SIG_SETMASK, &old, NULL);
+  return started;
 }
 
 status pool_open(pool **out, int n_threads, error *err) {
   void *memory;
   *out = NULL;
-  if (n_threads < 1 || n_threads > 1024) return base_fail(err, TANDEM_ERROR_ARGUMENT, "n_threads", "n_threads: %d, must be 1 to 1024", n_threads);
+  if (n_threads < 1 || n_threads > THREADS_MAX)
+    return base_fail(err, TANDEM_ERROR_ARGUMENT, "n_threads", "n_threads: %d, must be 1 to %d", n_threads, THREADS_MAX);
   TRY(base_alloc(&memory, sizeof(pool) + (size_t)n_threads * sizeof(worker), "worker threads", err));
   pool *p = memory;
   p->n_threads = n_threads;
-  p->spins = n_threads <= os_processors() ? SPINS : 0;
+  p->spins = count_spins(n_threads);
   for (int i = 1; i < n_threads; i++) {
     p->workers[i] = (worker){.pool = p, .index = i};
-    if (pthread_create(&p->workers[i].thread, NULL, work, &p->workers[i])) {
+    if (!start(&p->workers[i])) {
       pool_close(p);
       return base_fail(err, TANDEM_ERROR_MEMORY, "n_threads", "thread %d of %d cannot be started", i + 1, n_threads);
     }

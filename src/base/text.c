@@ -6,7 +6,8 @@
 
 static status reserve(text *t, size_t more, error *err) {
   size_t need;
-  if (!size_add(t->n, more, &need) || !size_add(need, 1, &need)) return base_fail(err, TANDEM_ERROR_MEMORY, "text", "text of %zu bytes cannot grow by %zu", t->n, more);
+  if (!size_add(t->n, more, &need) || !size_add(need, 1, &need))
+    return base_fail(err, TANDEM_ERROR_MEMORY, "text", "text of %zu bytes cannot grow by %zu", t->n, more);
   if (need <= t->capacity) return TANDEM_OK;
   size_t capacity = t->capacity ? t->capacity : 128;
   while (capacity < need) capacity = capacity <= SIZE_MAX / 2 ? 2 * capacity : need;
@@ -30,7 +31,9 @@ status text_printf(text *t, error *err, const char *format, ...) {
   va_start(args, format);
   va_copy(again, args);
   int n = vsnprintf(NULL, 0, format, args);
-  status st = n < 0 ? base_fail(err, TANDEM_ERROR_INTERNAL, "text", "format '%s' cannot be printed", format) : reserve(t, (size_t)n, err);
+  status st = TANDEM_ERROR_INTERNAL;
+  if (n < 0) base_fail(err, st, "text", "format '%s' cannot be printed", format);
+  else st = reserve(t, (size_t)n, err);
   if (!st) {
     vsnprintf(t->bytes + t->n, (size_t)n + 1, format, again);
     t->n += (size_t)n;
@@ -49,24 +52,37 @@ void text_free(text *t) {
 
 enum { ESCAPE_MAX = 256 };
 
+/* One character as it is, or one byte escaped; *used is what it took of s. Returns the bytes written, at most 4. */
+static size_t escape_one(char piece[8], const char *s, size_t n, size_t *used) {
+  uint32_t rune;
+  int length = utf8_decode(s, n, &rune);
+  *used = 1;
+  if (*s == '\n') return (size_t)snprintf(piece, 8, "\\n");
+  bool plain = length > 0 && rune >= 0x20 && (rune < 0x7f || rune >= 0xa0);
+  if (!plain) return (size_t)snprintf(piece, 8, "\\x%02x", (unsigned char)*s);
+  *used = (size_t)length;
+  memcpy(piece, s, *used);
+  return *used;
+}
+
 const char *text_escape(char *out, size_t capacity, const char *s, size_t n) {
-  size_t at = 0, limit = n < ESCAPE_MAX ? n : ESCAPE_MAX;
-  char piece[8];
+  char piece[8], suffix[40];
+  size_t n_suffix = (size_t)snprintf(suffix, sizeof suffix, "...(%zu bytes)", n);
+  size_t at = 0, room = 0, i = 0, used; /* room: the last place from which the suffix still fits */
   if (capacity == 0) return "";
-  for (size_t i = 0; i < limit;) {
-    uint32_t rune;
-    int length = utf8_decode(s + i, n - i, &rune), written = length;
-    bool plain = length > 0 && rune >= 0x20 && rune != 0x7f && !(rune >= 0x80 && rune < 0xa0);
-    if (plain) memcpy(piece, s + i, (size_t)length);
-    else if (length && rune == '\n') written = snprintf(piece, sizeof piece, "\\n");
-    else written = snprintf(piece, sizeof piece, "\\x%02X", (unsigned char)s[i]);
-    if (at + (size_t)written + 1 > capacity) break;
-    memcpy(out + at, piece, (size_t)written);
-    at += (size_t)written;
-    i += plain ? (size_t)length : 1;
+  while (i < n && i < ESCAPE_MAX) {
+    size_t written = escape_one(piece, s + i, n - i, &used);
+    if (written >= capacity - at) break;
+    memcpy(out + at, piece, written);
+    at += written;
+    i += used;
+    if (n_suffix < capacity - at) room = at;
+  }
+  if (i < n && n_suffix < capacity) {
+    memcpy(out + room, suffix, n_suffix);
+    at = room + n_suffix;
   }
   out[at] = 0;
-  if (n > ESCAPE_MAX && at + 1 < capacity) snprintf(out + at, capacity - at, "...(%zu bytes)", n);
   return out;
 }
 
