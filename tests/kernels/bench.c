@@ -2,7 +2,8 @@
  *
  * In cache: a matrix that fits the second level, for 1..64 columns, as GMAC/s and as a share of the peak of the same level
  * (int8 for quantised types, f32 for plain ones) measured in the same run. From memory: 1 column over a matrix larger than
- * the caches, as GB/s of weights and as a share of reading alone. */
+ * the caches, as GB/s of weights and as a share of only reading the same bytes, taken by turns since other programs on
+ * the machine disturb both. */
 #include <stdlib.h>
 
 #include "device/cpu/mm.h"
@@ -73,7 +74,37 @@ static double time_mm(cpu_mm_fn *mm, const bench_data *d, int n_panels, int n_co
   return best;
 }
 
-static void bench_type(cpu_mm_fn *mm, quant_type type, const tandem_ceilings *peak) {
+/* The level's loop that only reads. */
+static cpu_peak peak_of(cpu_level level) {
+  cpu_peak p;
+  cpu_scalar_peak(&p);
+#if defined(CPU_HAVE_X86)
+  if (level == CPU_AVX2) cpu_avx2_peak(&p);
+  if (level == CPU_AVX512) cpu_avx512_peak(&p);
+#endif
+  (void)level;
+  return p;
+}
+
+/* Seconds of one column over all panels, and of reading them: the best of some turns. */
+static void time_memory(cpu_mm_fn *mm, cpu_level level, const bench_data *d, int n_panels, double *t_mm, double *t_read) {
+  cpu_peak peak = peak_of(level);
+  size_t n = d->panel_bytes * (size_t)n_panels & ~(size_t)4095;
+  volatile int32_t sink = 0;
+  *t_mm = *t_read = 1e9;
+  for (int turn = 0; turn < 7; turn++) {
+    double t0 = os_seconds();
+    sink = sink + peak.read(d->panels, n);
+    double t1 = os_seconds();
+    mm(d->panels, d->panel_bytes, n_panels, K, d->x, d->y, 1);
+    double t2 = os_seconds();
+    if (t1 - t0 < *t_read) *t_read = t1 - t0;
+    if (t2 - t1 < *t_mm) *t_mm = t2 - t1;
+    if (t2 - t0 > 1) break; /* scalar */
+  }
+}
+
+static void bench_type(cpu_mm_fn *mm, cpu_level level, quant_type type, const tandem_ceilings *peak) {
   bool plain = quant_find(type)->block == 1;
   double gmac_peak = plain ? peak->f32_gflops / 2 : peak->int8_tops * 1000 / 2;
   size_t panel = cpu_panel_bytes(type, K);
@@ -86,8 +117,9 @@ static void bench_type(cpu_mm_fn *mm, quant_type type, const tandem_ceilings *pe
     printf("  %6.1f %3.0f%%", gmac, 100 * gmac / gmac_peak);
     fflush(stdout);
   }
-  double gb = (double)large * (double)panel / time_mm(mm, &d, large, 1, 0.3) / 1e9;
-  printf("  %6.1f %3.0f%%\n", gb, 100 * gb / peak->read_gb_per_second);
+  double t_mm, t_read;
+  time_memory(mm, level, &d, large, &t_mm, &t_read);
+  printf("  %6.1f %3.0f%%\n", (double)large * (double)panel / t_mm / 1e9, 100 * t_read / t_mm);
   bench_close(&d);
 }
 
@@ -105,7 +137,7 @@ static status bench_level(const cpu_kernels *k, cpu_level level, quant_type only
   for (size_t i = 0; i < COUNT_OF(columns); i++) printf("  %6d     ", columns[i]);
   printf("    GB/s\n");
   for (int t = 0; t < QUANT_TYPE_END; t++) {
-    if (k->mm[t] && (only == QUANT_TYPE_END || only == (quant_type)t)) bench_type(k->mm[t], (quant_type)t, &peak);
+    if (k->mm[t] && (only == QUANT_TYPE_END || only == (quant_type)t)) bench_type(k->mm[t], level, (quant_type)t, &peak);
   }
   return TANDEM_OK;
 }
@@ -113,7 +145,7 @@ static status bench_level(const cpu_kernels *k, cpu_level level, quant_type only
 int bench_mm(const cpu_kernels *kernels, const bool *wanted, quant_type type) {
   error err;
   for (int l = CPU_LEVELS - 1; l >= 0; l--) {
-    if (!wanted[l]) continue;
+    if (!wanted[l] || (l == CPU_SCALAR && wanted[CPU_AVX2])) continue; /* scalar: only if asked for, or alone */
     if (bench_level(&kernels[l], (cpu_level)l, type, &err)) {
       fprintf(stderr, "kernels_check: %s\n", err.text);
       return 2;
