@@ -32,4 +32,36 @@ int32_t sample_argmax(const float *logits, int32_t n_vocab);
 enum { SAMPLE_STREAM_DRAW = 0, SAMPLE_STREAM_XTC = 1 };
 double sample_uniform(uint64_t seed, uint64_t index, uint32_t stream, uint32_t choice, uint32_t id);
 
+/* ---- inside the folder, and for its test -------------------------------------------------------------------------- */
+
+enum {
+  SAMPLE_MAX_BIAS = 4096,
+  SAMPLE_MAX_BREAKERS = 64,
+  SAMPLE_MAX_BREAKER_BYTES = 256,
+  SAMPLE_MAX_DRY = 65536, /* tokens DRY looks at, at most: its scratch is allocated when the sampler is opened */
+  SAMPLE_LANES = 32       /* blocks of Philox made at once */
+};
+
+/* math.c: within 1 unit in the last place, the same bits on every machine. */
+double sample_log(double x);
+void sample_exps(const double *restrict x, int32_t n, double shift, double *restrict y); /* exp(x - shift), -708 .. 709 */
+
+/* philox.c: Philox4x32-10; for SAMPLE_LANES values of counter[3] on, side by side; the number that two words make. */
+void sample_philox(const uint32_t key[2], const uint32_t counter[4], uint32_t words[4]);
+void sample_philox_run(const uint32_t key[2], const uint32_t counter[4], uint32_t words[4][SAMPLE_LANES]);
+double sample_unit(uint32_t low, uint32_t high);
+
+/* params.c: every parameter in its range, every pointer usable. */
+status sample_check(const tandem_sampling *params, int32_t n_vocab, error *err);
+
+/* An edited logit as float32: what is finite stays finite, a ban stays a ban. */
+float sample_settle(double logit);
+
+/* dry.c: apply subtracts penalties from logits [n_vocab]; longest [n_vocab] is scratch, zero before and after. */
+typedef struct sample_dry sample_dry;
+status sample_dry_open(sample_dry **d, const tandem_sampling *params, const tokenizer *t, error *err);
+void sample_dry_close(sample_dry *d); /* NULL is allowed */
+void sample_dry_apply(sample_dry *d, const int32_t *history, int64_t n_history, int32_t n_vocab, int32_t *longest,
+                      float *logits);
+
 #endif
