@@ -1,6 +1,9 @@
 /* base_test.c: errors, memory, arenas, text, JSON, files. The pool has base_pool_test.c. */
 #include <math.h>
 #include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
