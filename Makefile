@@ -31,7 +31,7 @@ all:
 run:
 	@sh tools/setup.sh build
 	$(call make_build,release,$(BUILD))
-	$(BUILD)/tandem run -m models/tales.gguf -p "$(PROMPT)" -n 160
+	$(BUILD)/tandem run -m models/tales.gguf -p "$(PROMPT)" -n 160 --display-prompt
 
 test:
 	@sh tools/setup.sh test

@@ -58,7 +58,7 @@ done
 exits 0 "" --help
 exits 0 "" --version
 exits 0 "" help
-exits 2 "unknown command.*'run'" rnu
+exits 2 "unknown command.*'run'" runn
 exits 2 "unknown command.*'bench'" help bensh
 exits 2 "unknown command" zzzzzzzzzz
 "$tandem" >"$work/out" 2>"$work/err"
