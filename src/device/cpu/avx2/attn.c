@@ -1,4 +1,8 @@
-/* avx2/attn: kernels of this level. Knows nothing of steps, threads and values. */
-#include "device/cpu/cpu.h"
+/* avx2/attn: attn.inc on this level's vectors. */
+#include "device/cpu/avx2/vecf.h"
+#include "device/cpu/scalar/math.h"
 
-void cpu_avx2_attn(cpu_kernels *k) { (void)k; }
+#include "device/cpu/math.inc"
+#include "device/cpu/attn.inc"
+
+void cpu_avx2_attn(cpu_kernels *k) { attn_fill(k); }

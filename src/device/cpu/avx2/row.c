@@ -1,4 +1,8 @@
-/* avx2/row: kernels of this level. Knows nothing of steps, threads and values. */
-#include "device/cpu/cpu.h"
+/* avx2/row: row.inc on this level's vectors. */
+#include "device/cpu/avx2/vecf.h"
+#include "device/cpu/scalar/math.h"
 
-void cpu_avx2_row(cpu_kernels *k) { (void)k; }
+#include "device/cpu/math.inc"
+#include "device/cpu/row.inc"
+
+void cpu_avx2_row(cpu_kernels *k) { row_fill(k); }
