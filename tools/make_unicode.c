@@ -30,7 +30,8 @@ int main(void) {
   for (int rune = 0; rune < CODE_POINTS; rune++) {
     if (category(rune) == last) continue;
     last = category(rune);
-    printf("%s0x%x,%s", n % PER_LINE ? " " : "  ", (unsigned)rune << 8 | (unsigned)last, n % PER_LINE == PER_LINE - 1 ? "\n" : "");
+    printf("%s0x%x,%s", n % PER_LINE ? " " : "  ", (unsigned)rune << 8 | (unsigned)last,
+           n % PER_LINE == PER_LINE - 1 ? "\n" : "");
     n++;
   }
   printf("%s};\n", n % PER_LINE ? "\n" : "");

@@ -25,7 +25,8 @@ static bool resolve_merge(const tokenizer *t, gguf_string line, char *buffer, to
   if (!split_merge(line, &left, &right)) return false;
   size_t n_left = half_key(t, left, buffer), n_right = half_key(t, right, buffer + n_left);
   if (n_left == 0 || n_right == 0) return false;
-  int32_t l = token_find(t, buffer, n_left), r = token_find(t, buffer + n_left, n_right), both = token_find(t, buffer, n_left + n_right);
+  int32_t l = token_find(t, buffer, n_left), r = token_find(t, buffer + n_left, n_right),
+          both = token_find(t, buffer, n_left + n_right);
   if (l < 0 || r < 0 || both < 0 || !token_is_text(t, both) || t->length[both] != t->length[l] + t->length[r]) return false;
   *merge = (token_merge){.left = (uint32_t)l, .right = (uint32_t)r, .result = (uint32_t)both + 1, .rank = merge->rank};
   return true;
@@ -75,7 +76,8 @@ status token_bpe_read(tokenizer *t, const gguf *g, error *err) {
   if (n_useless)
     TRY(token_warn(t, err, "%s: %llu of %llu merges dropped: not two tokens that make a token", name,
                    (unsigned long long)n_useless, (unsigned long long)n));
-  if (n_double) TRY(token_warn(t, err, "%s: %llu merges repeat an earlier pair and were dropped", name, (unsigned long long)n_double));
+  if (n_double)
+    TRY(token_warn(t, err, "%s: %llu merges repeat an earlier pair and were dropped", name, (unsigned long long)n_double));
   return TANDEM_OK;
 }
 
@@ -90,7 +92,7 @@ static int32_t find_word(token_work *w, const char *s, size_t n) {
 status token_bpe_encode(token_work *w, const char *s, size_t n) {
   if (w->t->whole_words) TRY(token_work_text(w, 2 * w->t->longest_key + 4));
   token_words words;
-  token_words_open(&words, w->t->pre, s, n);
+  token_words_open(&words, w->t, s, n);
   size_t at, length;
   while (token_words_next(&words, &at, &length)) {
     int32_t id = w->t->whole_words ? find_word(w, s + at, length) : -1;

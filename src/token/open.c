@@ -28,7 +28,8 @@ status token_warn(tokenizer *t, error *err, const char *format, ...) {
 
 static status allocate(tokenizer *t, size_t n, size_t size, void **p, error *err) {
   size_t n_bytes;
-  if (!size_mul(n, size, &n_bytes)) return base_fail(err, TANDEM_ERROR_MEMORY, tokens_key, "vocabulary: %zu x %zu bytes", n, size);
+  if (!size_mul(n, size, &n_bytes))
+    return base_fail(err, TANDEM_ERROR_MEMORY, tokens_key, "vocabulary: %zu x %zu bytes", n, size);
   return arena_alloc(t->memory, n_bytes, p, err);
 }
 
@@ -40,7 +41,8 @@ static status find_array(const gguf *g, const char *name, gguf_type element, con
   gguf_type found = (*key)->type == GGUF_ARRAY ? (*key)->element : (*key)->type;
   if ((*key)->type != GGUF_ARRAY || (element != GGUF_TYPE_END && found != element))
     return base_fail_at(err, TANDEM_ERROR_FORMAT, name, (*key)->offset, "%s: an array%s expected, found %s%s", name,
-                        element == GGUF_STRING ? " of strings" : "", (*key)->type == GGUF_ARRAY ? "an array of " : "", gguf_type_name(found));
+                        element == GGUF_STRING ? " of strings" : "", (*key)->type == GGUF_ARRAY ? "an array of " : "",
+                        gguf_type_name(found));
   return TANDEM_OK;
 }
 
@@ -48,7 +50,8 @@ static status find_array(const gguf *g, const char *name, gguf_type element, con
 static status read_spellings(tokenizer *t, const gguf *g, error *err) {
   const gguf_key *key;
   TRY(find_array(g, tokens_key, GGUF_STRING, &key, err));
-  if (!key) return base_fail(err, TANDEM_ERROR_FORMAT, tokens_key, "%s is missing, though tokenizer.ggml.model is there", tokens_key);
+  if (!key)
+    return base_fail(err, TANDEM_ERROR_FORMAT, tokens_key, "%s is missing, though tokenizer.ggml.model is there", tokens_key);
   if (key->n < 1 || key->n > TOKEN_MAX)
     return base_fail_at(err, TANDEM_ERROR_FORMAT, tokens_key, key->offset, "%s: %llu tokens, must be 1 .. %d", tokens_key,
                         (unsigned long long)key->n, TOKEN_MAX);
@@ -61,10 +64,11 @@ static status read_spellings(tokenizer *t, const gguf *g, error *err) {
   gguf_string s;
   for (size_t i = 0; i < n; i++) {
     if (!gguf_next_string(key, &at, &s))
-      return base_fail_at(err, TANDEM_ERROR_FORMAT, tokens_key, key->offset, "%s: string %zu of %zu cannot be read", tokens_key, i, n);
+      return base_fail_at(err, TANDEM_ERROR_FORMAT, tokens_key, key->offset, "%s: string %zu of %zu cannot be read", tokens_key,
+                          i, n);
     if (s.n > TOKEN_MAX_BYTES)
-      return base_fail_at(err, TANDEM_ERROR_FORMAT, tokens_key, key->offset, "%s: token %zu has %zu bytes, at most %d", tokens_key, i,
-                          s.n, TOKEN_MAX_BYTES);
+      return base_fail_at(err, TANDEM_ERROR_FORMAT, tokens_key, key->offset, "%s: token %zu has %zu bytes, at most %d",
+                          tokens_key, i, s.n, TOKEN_MAX_BYTES);
     t->spelling_at[i + 1] = t->spelling_at[i] + s.n;
     if (s.n > t->longest_piece) t->longest_piece = s.n;
   }
@@ -87,7 +91,8 @@ static status read_attributes(tokenizer *t, const gguf *g, error *err) {
   TRY(find_array(g, name, GGUF_TYPE_END, &key, err));
   int64_t v = TOKEN_NORMAL;
   if (key && key->n != (uint64_t)t->n)
-    return base_fail_at(err, TANDEM_ERROR_FORMAT, name, key->offset, "%s: %llu types for %d tokens", name, (unsigned long long)key->n, t->n);
+    return base_fail_at(err, TANDEM_ERROR_FORMAT, name, key->offset, "%s: %llu types for %d tokens", name,
+                        (unsigned long long)key->n, t->n);
   if (key && !gguf_int(key, 0, &v))
     return base_fail_at(err, TANDEM_ERROR_FORMAT, name, key->offset, "%s: an array of integers expected, found %s", name,
                         gguf_type_name(key->element));
@@ -101,7 +106,8 @@ static status read_attributes(tokenizer *t, const gguf *g, error *err) {
   }
   if (n_odd) TRY(token_warn(t, err, "%s: %zu values are not 1 .. 6, such tokens are not used", name, n_odd));
   if (n_empty) TRY(token_warn(t, err, "%s: %zu empty tokens are not used", tokens_key, n_empty));
-  if (n_bad_bytes) TRY(token_warn(t, err, "%s: %zu byte tokens are not spelled <0x00> .. <0xFF> and are not used", tokens_key, n_bad_bytes));
+  if (n_bad_bytes)
+    TRY(token_warn(t, err, "%s: %zu byte tokens are not spelled <0x00> .. <0xFF> and are not used", tokens_key, n_bad_bytes));
   return TANDEM_OK;
 }
 
@@ -175,8 +181,8 @@ static status index_keys(tokenizer *t, error *err) {
   char shown[128];
   gguf_string s = token_spelling(t, first_double);
   text_escape(shown, sizeof shown, s.s, s.n);
-  return token_warn(t, err, "%s: %zu tokens repeat an earlier one, which is used instead; the first is %d \"%s\"", tokens_key, n_double,
-                    first_double, shown);
+  return token_warn(t, err, "%s: %zu tokens repeat an earlier one, which is used instead; the first is %d \"%s\"", tokens_key,
+                    n_double, first_double, shown);
 }
 
 int32_t token_find_spelling(const tokenizer *t, const char *spelling) {
@@ -228,9 +234,11 @@ static status find_pre(tokenizer *t, const gguf *g, error *err) {
   const gguf_key *key = gguf_find_key(g, name);
   gguf_string s = {"default", 7};
   if (t->kind != KIND_BYTES) return TANDEM_OK;
-  if (!key) TRY(token_warn(t, err, "%s is missing: text is cut into words by the rules of \"default\", which may be wrong", name));
+  if (!key)
+    TRY(token_warn(t, err, "%s is missing: text is cut into words by the rules of \"default\", which may be wrong", name));
   else if (!gguf_string_value(key, &s))
-    return base_fail_at(err, TANDEM_ERROR_FORMAT, name, key->offset, "%s: a string expected, found %s", name, gguf_type_name(key->type));
+    return base_fail_at(err, TANDEM_ERROR_FORMAT, name, key->offset, "%s: a string expected, found %s", name,
+                        gguf_type_name(key->type));
   t->pre = token_pre_find(s.s, s.n);
   if (t->pre) {
     token_pre_traits traits = token_pre_traits_of(t->pre);
@@ -243,8 +251,9 @@ static status find_pre(tokenizer *t, const gguf *g, error *err) {
   const char *names[256];
   size_t n = token_pre_names(names, COUNT_OF(names));
   int near = base_nearest(shown, names, n);
-  return base_fail_at(err, TANDEM_ERROR_UNSUPPORTED, name, key ? key->offset : 0, "%s: \"%s\" is unknown to this build%s%s%s", name, shown,
-                      near >= 0 ? "; the nearest it knows is \"" : "", near >= 0 ? names[near] : "", near >= 0 ? "\"" : "");
+  return base_fail_at(err, TANDEM_ERROR_UNSUPPORTED, name, key ? key->offset : 0, "%s: \"%s\" is unknown to this build%s%s%s",
+                      name, shown, near >= 0 ? "; the nearest it knows is \"" : "", near >= 0 ? names[near] : "",
+                      near >= 0 ? "\"" : "");
 }
 
 static status read_all(tokenizer *t, const gguf *g, error *err) {
@@ -277,14 +286,16 @@ status token_open(tokenizer **t, const gguf *g, error *err) {
   *t = NULL;
   if (!key) return TANDEM_OK;
   if (!gguf_string_value(key, &s))
-    return base_fail_at(err, TANDEM_ERROR_FORMAT, name, key->offset, "%s: a string expected, found %s", name, gguf_type_name(key->type));
+    return base_fail_at(err, TANDEM_ERROR_FORMAT, name, key->offset, "%s: a string expected, found %s", name,
+                        gguf_type_name(key->type));
   if ((s.n == 8 && memcmp(s.s, "no_vocab", 8) == 0) || (s.n == 4 && memcmp(s.s, "none", 4) == 0)) return TANDEM_OK;
   size_t i = 0;
   while (i < COUNT_OF(models) && (s.n != strlen(models[i].name) || memcmp(s.s, models[i].name, s.n) != 0)) i++;
   if (i == COUNT_OF(models)) {
     char shown[128];
-    return base_fail_at(err, TANDEM_ERROR_UNSUPPORTED, name, key->offset, "%s: \"%s\" is unknown to this build (llama, gpt2, gemma4)",
-                        name, text_escape(shown, sizeof shown, s.s, s.n));
+    return base_fail_at(err, TANDEM_ERROR_UNSUPPORTED, name, key->offset,
+                        "%s: \"%s\" is unknown to this build (llama, gpt2, gemma4)", name,
+                        text_escape(shown, sizeof shown, s.s, s.n));
   }
   arena *memory;
   void *p;

@@ -138,9 +138,10 @@ static size_t contraction_length(const char *s, size_t at, size_t end, bool any_
   return two ? 3 : 0;
 }
 
-static const range han_ranges[] = {{0x2e80, 0x2e99}, {0x2e9b, 0x2ef3}, {0x2f00, 0x2fd5}, {0x3005, 0x3005}, {0x3007, 0x3007},
-                                   {0x3021, 0x3029}, {0x3038, 0x303b}, {0x3400, 0x4dbf}, {0x4e00, 0x9fff}, {0xf900, 0xfa6d},
-                                   {0xfa70, 0xfad9}, {0x16fe2, 0x16fe3}, {0x16ff0, 0x16ff1}, {0x20000, 0x2fa1f}, {0x30000, 0x323af}};
+static const range han_ranges[] = {{0x2e80, 0x2e99},   {0x2e9b, 0x2ef3},   {0x2f00, 0x2fd5},  {0x3005, 0x3005},
+                                   {0x3007, 0x3007},   {0x3021, 0x3029},   {0x3038, 0x303b},  {0x3400, 0x4dbf},
+                                   {0x4e00, 0x9fff},   {0xf900, 0xfa6d},   {0xfa70, 0xfad9},  {0x16fe2, 0x16fe3},
+                                   {0x16ff0, 0x16ff1}, {0x20000, 0x2fa1f}, {0x30000, 0x323af}};
 static const class han = {.ranges = han_ranges, .n_ranges = COUNT_OF(han_ranges)};
 
 static bool is_letter(const words *w, character c, uint32_t letters) {
@@ -297,14 +298,14 @@ static size_t piece_end(token_words *t, int i, size_t at, size_t end) {
   return to;
 }
 
-void token_words_open(token_words *w, const token_pre *pre, const char *s, size_t n) {
-  *w = (token_words){.pre = pre, .s = s, .n = n};
+void token_words_open(token_words *w, const tokenizer *t, const char *s, size_t n) {
+  *w = (token_words){.pre = t->pre, .s = s, .n = n};
 }
 
 bool token_words_next(token_words *w, size_t *at, size_t *length) {
   if (w->at >= w->n) return false;
   size_t end = w->n;
-  for (int i = 0; i < w->pre->n_stages; i++) {
+  for (int i = 0; w->pre && i < w->pre->n_stages; i++) {
     if (w->at >= w->end[i]) w->end[i] = piece_end(w, i, w->at, end);
     end = w->end[i];
   }
@@ -325,8 +326,8 @@ static const words gpt2_words = {.contraction = IN_FRONT, .letters = LETTER, .mo
 #define LLAMA3(marks, digits, ends)                                                                                    \
   {.contraction = IN_FRONT_ANY_CASE, .lead = ALL & ~(LINE_END | LETTER | NUMBER), .letters = LETTER | (marks),         \
    .most_digits = (digits), .symbols = ALL & ~(SPACE | LETTER | NUMBER | (marks)), .tail = (ends), .line_ends = true}
-static const words llama3_words = LLAMA3(0, 3, "\r\n"), qwen2_words = LLAMA3(0, 1, "\r\n"), qwen35_words = LLAMA3(MARK, 1, "\r\n"),
-                   seed_words = LLAMA3(0, 1, "");
+static const words llama3_words = LLAMA3(0, 3, "\r\n"), qwen2_words = LLAMA3(0, 1, "\r\n"),
+                   qwen35_words = LLAMA3(MARK, 1, "\r\n"), seed_words = LLAMA3(0, 1, "");
 
 /* [^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|
  * [^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|
@@ -353,7 +354,8 @@ static const run three_digits = {.of = CLASS(ascii_digits), .least = 3, .most = 
 static const range operators[] = {{'$', '$'}, {'+', '+'}, {'<', '>'}, {'^', '^'}, {'|', '|'}, {'~', '~'}};
 static const run default_punctuation = {.of = {.categories = PUNCTUATION, .ranges = operators, .n_ranges = 6}, .least = 1};
 static const range falcon_operators[] = {{'$', '$'}, {'+', '+'}, {'<', '>'}, {'^', '^'}, {'`', '`'}, {'|', '|'}, {'~', '~'}};
-static const run falcon_punctuation = {.of = {.categories = PUNCTUATION, .ranges = falcon_operators, .n_ranges = 7}, .least = 1};
+static const run falcon_punctuation = {.of = {.categories = PUNCTUATION, .ranges = falcon_operators, .n_ranges = 7},
+                                       .least = 1};
 static const run line_end = {.of = {.categories = LINE_END}, .least = 1, .most = 1};
 static const range line_feed[] = {{'\n', '\n'}};
 static const run other_lines = {.of = {.ranges = line_feed, .n_ranges = 1, .except = true}, .least = 1};
@@ -362,8 +364,10 @@ static const run other_lines = {.of = {.ranges = line_feed, .n_ranges = 1, .exce
 static const range bloom_stops[] = {{'(', '('}, {'|', '|'}, {'.', '.'}, {',', ','}, {'!', '!'}, {'?', '?'}, {')', ')'},
                                     {0x2026, 0x2026}, {0x3002, 0x3002}, {0xff0c, 0xff0c}, {0x3001, 0x3001}, {0x964, 0x964},
                                     {0x6d4, 0x6d4}, {0x60c, 0x60c}};
-static const run bloom_run = {.of = {.categories = SPACE, .ranges = bloom_stops, .n_ranges = COUNT_OF(bloom_stops), .except = true},
-                              .space_before = true, .least = 1};
+static const run bloom_run = {
+    .of = {.categories = SPACE, .ranges = bloom_stops, .n_ranges = COUNT_OF(bloom_stops), .except = true},
+    .space_before = true,
+    .least = 1};
 
 /* deepseek-coder and deepseek-llm */
 static const range old_cjk[] = {{0x800, 0x9fa5}, {0xac00, 0xd7ff}}; /* as published: most of the plane */
@@ -386,7 +390,8 @@ static const range cased_letters[] = {
     {0xff41, 0xff5a}, {0x10400, 0x1044f}, {0x104b0, 0x104d3}, {0x104d8, 0x104fb}, {0x10c80, 0x10cb2}, {0x10cc0, 0x10cf2},
     {0x118a0, 0x118df}, {0x1e900, 0x1e943}};
 static const run cased_letters_run = {.of = CLASS(cased_letters), .before = SPACE, .least = 1};
-static const range wide_punctuation[] = {{'!', '/'}, {':', '~'}, {0xff01, 0xff0f}, {0xff1a, 0xff5e}, {0x2018, 0x201f}, {0x3000, 0x3002}};
+static const range wide_punctuation[] = {{'!', '/'},       {':', '~'},       {0xff01, 0xff0f},
+                                         {0xff1a, 0xff5e}, {0x2018, 0x201f}, {0x3000, 0x3002}};
 static const run wide_punctuation_run = {.of = CLASS(wide_punctuation), .before = SPACE, .least = 1};
 
 /* deepseek-v3, afmoe, youtu */
@@ -398,15 +403,17 @@ static const range asian[] = {{0x4e00, 0x9fff}, {0x3400, 0x4dbf}, {0xf900, 0xfaf
 static const run asian_run = {.of = CLASS(asian), .least = 1};
 static const range hangul[] = {{0xac00, 0xd7a3}, {0x3131, 0x318e}};
 static const run hangul_run = {.of = CLASS(hangul), .least = 1};
-static const range cjk_punctuation[] = {{0xff01, 0xff01}, {0x2026, 0x2026}, {0x201c, 0x201d}, {0x2018, 0x2019}, {0x2014, 0x2014},
-                                        {0xff1a, 0xff1b}, {0xff0c, 0xff0c}, {0x3001, 0x303f}, {0xfe30, 0xfe4f}};
+static const range cjk_punctuation[] = {{0xff01, 0xff01}, {0x2026, 0x2026}, {0x201c, 0x201d},
+                                        {0x2018, 0x2019}, {0x2014, 0x2014}, {0xff1a, 0xff1b},
+                                        {0xff0c, 0xff0c}, {0x3001, 0x303f}, {0xfe30, 0xfe4f}};
 static const run cjk_punctuation_run = {.of = CLASS(cjk_punctuation), .least = 1};
 static const range bopomofo[] = {{0x3105, 0x312f}};
 static const run bopomofo_run = {.of = CLASS(bopomofo), .least = 1};
 
 static const run han_run = {.of = CLASS(han_ranges), .least = 1};
 static const range chameleon_marks[] = {{'!', '/'}, {':', '@'}, {'[', '`'}, {'{', '~'}};
-static const run chameleon_punctuation = {.of = {.categories = PUNCTUATION, .ranges = chameleon_marks, .n_ranges = 4}, .least = 1, .most = 1};
+static const run chameleon_punctuation = {
+    .of = {.categories = PUNCTUATION, .ranges = chameleon_marks, .n_ranges = 4}, .least = 1, .most = 1};
 
 /* ---- the table --------------------------------------------------------------------------------------------------- */
 
@@ -502,7 +509,7 @@ static const token_pre table[] = {
     {"poro-chat", BY(by_bloom), {0}},
     {"viking", BY(by_viking), {0}},
     {"chameleon", BY(by_chameleon), {.add_bos = true}}};
-_Static_assert(COUNT_OF(by_deepseek_llm) <= PRE_MAX_STAGES, "token_words has room for the stages");
+_Static_assert(COUNT_OF(by_deepseek_llm) <= TOKEN_STAGES, "token_words has room for the stages");
 
 const token_pre *token_pre_find(const char *name, size_t n) {
   for (size_t i = 0; i < COUNT_OF(table); i++)

@@ -11,7 +11,8 @@ static status read_id(tokenizer *t, const gguf *g, const char *name, int32_t *id
   int64_t v;
   if (!key) return TANDEM_OK;
   if (key->type == GGUF_ARRAY || !gguf_int(key, 0, &v))
-    return base_fail_at(err, TANDEM_ERROR_FORMAT, name, key->offset, "%s: an integer expected, found %s", name, gguf_type_name(key->type));
+    return base_fail_at(err, TANDEM_ERROR_FORMAT, name, key->offset, "%s: an integer expected, found %s", name,
+                        gguf_type_name(key->type));
   *id = -1;
   if (v == -1 || v == UINT32_MAX) return TANDEM_OK;
   if (v < 0 || v >= t->n) return token_warn(t, err, "%s = %lld: not a token of %d, ignored", name, (long long)v, t->n);
@@ -23,7 +24,8 @@ static status read_bool(const gguf *g, const char *name, bool *v, error *err) {
   const gguf_key *key = gguf_find_key(g, name);
   if (!key) return TANDEM_OK;
   if (key->type == GGUF_ARRAY || !gguf_bool(key, 0, v))
-    return base_fail_at(err, TANDEM_ERROR_FORMAT, name, key->offset, "%s: a bool expected, found %s", name, gguf_type_name(key->type));
+    return base_fail_at(err, TANDEM_ERROR_FORMAT, name, key->offset, "%s: a bool expected, found %s", name,
+                        gguf_type_name(key->type));
   return TANDEM_OK;
 }
 
@@ -63,30 +65,28 @@ static status read_additions(tokenizer *t, const gguf *g, error *err) {
 
 /* ---- tokens known by their spelling ------------------------------------------------------------------------------ */
 
-/* Of each group but ANY the one that a key names, or else the first in the table that the vocabulary has. */
-typedef enum group { ANY, EOT, EOM, FIM_PREFIX, FIM_SUFFIX, FIM_MIDDLE, FIM_PAD, FIM_REPO, FIM_FILE, GROUPS } group;
+/* One token has the part of a group: the one that a key names, or else the first in the table that the vocabulary has.
+ * `all`: the others of the group are what they are too. */
+typedef enum group { END, EOT, EOM, FIM_PREFIX, FIM_SUFFIX, FIM_MIDDLE, FIM_PAD, FIM_REPO, FIM_FILE, GROUPS } group;
 
-static const struct { const char *key; bool ends; } groups[GROUPS] = {
-    [ANY] = {NULL, true},
-    [EOT] = {NULL, true}, /* read as a role */
-    [EOM] = {"tokenizer.ggml.eom_token_id", true},
-    [FIM_PREFIX] = {"tokenizer.ggml.fim_pre_token_id", false},
-    [FIM_SUFFIX] = {"tokenizer.ggml.fim_suf_token_id", false},
-    [FIM_MIDDLE] = {"tokenizer.ggml.fim_mid_token_id", false},
-    [FIM_PAD] = {"tokenizer.ggml.fim_pad_token_id", true},
-    [FIM_REPO] = {"tokenizer.ggml.fim_rep_token_id", true},
-    [FIM_FILE] = {"tokenizer.ggml.fim_sep_token_id", true}};
+static const struct { const char *key; bool ends, all; } groups[GROUPS] = {
+    [END] = {NULL, true, true},
+    [EOT] = {NULL, true, true}, /* its key is read as a role */
+    [EOM] = {"tokenizer.ggml.eom_token_id", true, true},
+    [FIM_PREFIX] = {"tokenizer.ggml.fim_pre_token_id", false, false},
+    [FIM_SUFFIX] = {"tokenizer.ggml.fim_suf_token_id", false, false},
+    [FIM_MIDDLE] = {"tokenizer.ggml.fim_mid_token_id", false, false},
+    [FIM_PAD] = {"tokenizer.ggml.fim_pad_token_id", true, false},
+    [FIM_REPO] = {"tokenizer.ggml.fim_rep_token_id", true, false},
+    [FIM_FILE] = {"tokenizer.ggml.fim_sep_token_id", true, false}};
 
 static const struct { const char *spelling; group group; } known[] = {
     {"<|eot_id|>", EOT}, {"<|im_end|>", EOT}, {"<|end|>", EOT}, {"<end_of_turn>", EOT}, {"<turn|>", EOT},
     {"<|endoftext|>", EOT}, {"<|end_of_text|>", EOT}, {"<EOT>", EOT}, {"_<EOT>", EOT}, {"[EOT]", EOT},
     {"<\xef\xbd\x9c" "end\xe2\x96\x81of\xe2\x96\x81sentence\xef\xbd\x9c>", EOT}, {"<end_of_utterance>", EOT},
     {"<|eom_id|>", EOM},
-    {"<|eot_id|>", ANY}, {"<|im_end|>", ANY}, {"<|end|>", ANY}, {"<end_of_turn>", ANY}, {"<turn|>", ANY},
-    {"<|endoftext|>", ANY}, {"<|end_of_text|>", ANY}, {"<EOT>", ANY}, {"_<EOT>", ANY}, {"[EOT]", ANY},
-    {"<\xef\xbd\x9c" "end\xe2\x96\x81of\xe2\x96\x81sentence\xef\xbd\x9c>", ANY}, {"<end_of_utterance>", ANY},
-    {"<|eom_id|>", ANY}, {"</s>", ANY}, {"<eos>", ANY}, {"[EOS]", ANY}, {"<|return|>", ANY}, {"<|call|>", ANY},
-    {"<|calls|>", ANY}, {"<|flush|>", ANY}, {"<|tool_response>", ANY}, {"[e~[", ANY},
+    {"</s>", END}, {"<eos>", END}, {"[EOS]", END}, {"<|return|>", END}, {"<|call|>", END}, {"<|calls|>", END},
+    {"<|flush|>", END}, {"<|tool_response>", END}, {"[e~[", END},
     {"<|fim_prefix|>", FIM_PREFIX}, {"<fim-prefix>", FIM_PREFIX}, {"<fim_prefix>", FIM_PREFIX}, {"<PRE>", FIM_PREFIX},
     {"\xe2\x96\x81<PRE>", FIM_PREFIX}, {"<|code_prefix|>", FIM_PREFIX},
     {"<|fim_suffix|>", FIM_SUFFIX}, {"<fim-suffix>", FIM_SUFFIX}, {"<fim_suffix>", FIM_SUFFIX}, {"<SUF>", FIM_SUFFIX},
@@ -94,8 +94,8 @@ static const struct { const char *spelling; group group; } known[] = {
     {"<|fim_middle|>", FIM_MIDDLE}, {"<fim-middle>", FIM_MIDDLE}, {"<fim_middle>", FIM_MIDDLE}, {"<MID>", FIM_MIDDLE},
     {"\xe2\x96\x81<MID>", FIM_MIDDLE}, {"<|code_middle|>", FIM_MIDDLE},
     {"<|fim_pad|>", FIM_PAD}, {"<fim-pad>", FIM_PAD}, {"<fim_pad>", FIM_PAD}, {"<PAD>", FIM_PAD}, {"[PAD]", FIM_PAD},
-    {"<|fim_repo|>", FIM_REPO}, {"<|repo_name|>", FIM_REPO}, {"<fim-repo>", FIM_REPO}, {"<REPO>", FIM_REPO}, {"<reponame>", FIM_REPO},
-    {"<|file_sep|>", FIM_FILE}};
+    {"<|fim_repo|>", FIM_REPO}, {"<|repo_name|>", FIM_REPO}, {"<fim-repo>", FIM_REPO}, {"<REPO>", FIM_REPO},
+    {"<reponame>", FIM_REPO}, {"<|file_sep|>", FIM_FILE}};
 
 static bool has(const tokenizer *t, const char *spelling) { return token_find_spelling(t, spelling) >= 0; }
 
@@ -116,10 +116,10 @@ static status find_known(tokenizer *t, const gguf *g, error *err) {
   }
   for (size_t i = 0; i < COUNT_OF(known); i++) {
     int32_t found = token_find_spelling(t, known[i].spelling);
-    int32_t *place = &id[known[i].group];
-    if (found < 0 || is_no_end(t, known[i].spelling) || (known[i].group != ANY && *place >= 0)) continue;
-    *place = found;
-    if (groups[known[i].group].ends) t->flags[found] |= FLAG_END;
+    group part = known[i].group;
+    if (found < 0 || is_no_end(t, known[i].spelling) || (!groups[part].all && id[part] >= 0)) continue;
+    if (id[part] < 0) id[part] = found;
+    if (groups[part].ends) t->flags[found] |= FLAG_END;
     if (t->attr[found] == TOKEN_CONTROL) continue;
     t->attr[found] = TOKEN_CONTROL;
     n_odd++;
@@ -156,7 +156,8 @@ static void find_strips(tokenizer *t, const gguf *g) {
   if (value_contains(g, "general.name", "phi-3") || value_contains(g, "general.name", "phi3")) {
     static const char *const plain[] = {"<unk>", "<s>", "<|endoftext|>"};
     for (int32_t id = 0; id < t->n; id++)
-      if (t->attr[id] == TOKEN_CONTROL || t->attr[id] == TOKEN_USER || t->attr[id] == TOKEN_UNKNOWN) t->flags[id] |= FLAG_STRIP_RIGHT;
+      if (t->attr[id] == TOKEN_CONTROL || t->attr[id] == TOKEN_USER || t->attr[id] == TOKEN_UNKNOWN)
+        t->flags[id] |= FLAG_STRIP_RIGHT;
     for (size_t i = 0; i < COUNT_OF(plain); i++)
       if (has(t, plain[i])) t->flags[token_find_spelling(t, plain[i])] &= (uint8_t)~FLAG_STRIP_RIGHT;
   }

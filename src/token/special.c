@@ -98,7 +98,8 @@ status token_special_open(tokenizer *t, error *err) {
   if (n_bytes == 0) return TANDEM_OK;
   if (n_bytes > TOKEN_MAX_SPECIAL)
     return base_fail(err, TANDEM_ERROR_FORMAT, "tokenizer.ggml.tokens",
-                     "tokenizer.ggml.tokens: control and user-defined tokens of %zu bytes, at most %d", n_bytes, TOKEN_MAX_SPECIAL);
+                     "tokenizer.ggml.tokens: control and user-defined tokens of %zu bytes, at most %d", n_bytes,
+                     TOKEN_MAX_SPECIAL);
   void *p;
   TRY(arena_alloc(t->memory, sizeof(token_automaton), &p, err));
   token_automaton *a = p;

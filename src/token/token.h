@@ -36,6 +36,20 @@ typedef struct token_ids {
 status token_encode(const tokenizer *t, const char *s, size_t n, unsigned flags, token_ids *ids, error *err);
 void token_ids_free(token_ids *ids);
 
+/* The words of a text that are merged on their own: what the pre-tokeniser of a `gpt2` vocabulary makes of it, else all of
+ * it. Words are not empty and cover the text. Plain data, set up by token_words_open; the text must outlive it. */
+enum { TOKEN_STAGES = 8 };
+typedef struct token_words {
+  const struct token_pre *pre;
+  const char *s;
+  size_t n, at;
+  size_t end[TOKEN_STAGES]; /* of the piece of each stage that `at` lies in */
+  struct { size_t first, last, cut; bool known; } memory[TOKEN_STAGES]; /* of stages that look far ahead */
+} token_words;
+void token_words_open(token_words *w, const tokenizer *t, const char *s, size_t n);
+/* The next word is the *length bytes at s + *at; false at the end. */
+bool token_words_next(token_words *w, size_t *at, size_t *length);
+
 /* Bytes of a token as they appear in text (perhaps part of a character). Control tokens give none unless `special`.
  * Returns the length; writes at most `capacity` bytes. */
 size_t token_bytes(const tokenizer *t, int32_t id, bool special, char *out, size_t capacity);

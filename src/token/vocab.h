@@ -43,19 +43,6 @@ const token_pre *token_pre_find(const char *name, size_t n); /* NULL: unknown */
 token_pre_traits token_pre_traits_of(const token_pre *pre);
 size_t token_pre_names(const char **names, size_t capacity); /* for messages; returns how many it wrote */
 
-enum { PRE_MAX_STAGES = 8 };
-/* Walks the words of a text. Set up by token_words_open. */
-typedef struct token_words {
-  const token_pre *pre;
-  const char *s;
-  size_t n, at;
-  size_t end[PRE_MAX_STAGES]; /* of the piece of each stage that `at` lies in */
-  struct { size_t first, last, cut; bool known; } memory[PRE_MAX_STAGES]; /* of stages that look far ahead */
-} token_words;
-void token_words_open(token_words *w, const token_pre *pre, const char *s, size_t n);
-/* The next word is the `length` bytes at s + `at`; false at the end. Words are not empty and cover the text. */
-bool token_words_next(token_words *w, size_t *at, size_t *length);
-
 /* ---- the vocabulary ---------------------------------------------------------------------------------------------- */
 
 typedef enum token_kind {

@@ -1,9 +1,15 @@
 /* vocab.c: see vocab.h. Memory that cannot be had ends the test: nothing here is under test. */
 #include "support/vocab.h"
 
+#include <setjmp.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include <cmocka.h>
+
+#include "support/tiny.h"
 
 static gguf_string copy(const char *s, size_t n) {
   char *bytes = malloc(n + 1);
@@ -83,13 +89,77 @@ status vocab_open_tokenizer(vocab *v, tokenizer **t, error *err) {
   size_t n;
   gguf *g = NULL;
   *t = NULL;
-  gguf_write_strings(v->w, "tokenizer.ggml.tokens", v->tokens, v->n_tokens);
+  gguf_write_strings(v->w, "tokenizer.ggml.tokens", v->tokens, v->no_tokens ? 0 : v->n_tokens);
   if (!v->no_types) gguf_write_array(v->w, "tokenizer.ggml.token_type", GGUF_I32, v->types, v->n_tokens);
   if (!v->no_scores) gguf_write_array(v->w, "tokenizer.ggml.scores", GGUF_F32, v->scores, v->n_tokens);
-  if (v->n_merges) gguf_write_strings(v->w, "tokenizer.ggml.merges", v->merges, v->n_merges);
+  if (v->n_merges && !v->no_merges) gguf_write_strings(v->w, "tokenizer.ggml.merges", v->merges, v->n_merges);
   status st = gguf_writer_bytes(v->w, &bytes, &n, err);
   if (!st) st = gguf_open_memory(&g, bytes, n, err);
   if (!st) st = token_open(t, g, err);
   gguf_close(g);
   return st;
+}
+
+/* ---- with cmocka ------------------------------------------------------------------------------------------------- */
+
+tokenizer *open_vocab(vocab *v) {
+  tokenizer *t;
+  error err;
+  if (vocab_open_tokenizer(v, &t, &err)) fail_msg("%s", err.text);
+  vocab_free(v);
+  return t;
+}
+
+tokenizer *open_file(const char *path, const char *pre) {
+  gguf *g = NULL, *changed = NULL;
+  gguf_writer *w = NULL;
+  tokenizer *t = NULL;
+  error err;
+  if (gguf_open(&g, path, &err)) fail_msg("%s", err.text);
+  if (pre) {
+    const uint8_t *bytes;
+    size_t n;
+    assert_int_equal(gguf_writer_open(&w, &err), TANDEM_OK);
+    for (size_t i = 0; i < gguf_n_keys(g); i++) {
+      const gguf_key *key = gguf_key_at(g, i);
+      if (strcmp(key->name, "tokenizer.ggml.pre") == 0) gguf_write_string(w, key->name, pre, strlen(pre));
+      else gguf_write_key(w, key);
+    }
+    assert_int_equal(gguf_writer_bytes(w, &bytes, &n, &err), TANDEM_OK);
+    assert_int_equal(gguf_open_memory(&changed, bytes, n, &err), TANDEM_OK);
+  }
+  if (token_open(&t, changed ? changed : g, &err)) fail_msg("%s: %s", path, err.text);
+  gguf_close(changed);
+  gguf_close(g);
+  gguf_writer_close(w);
+  assert_non_null(t);
+  return t;
+}
+
+tokenizer *open_tales(void) {
+  char path[512];
+  assert_true(test_data(path, sizeof path, "models/tales.gguf"));
+  return open_file(path, NULL);
+}
+
+token_ids encode(const tokenizer *t, const char *s, size_t n, unsigned flags) {
+  token_ids ids = {0};
+  error err;
+  if (token_encode(t, s, n, flags, &ids, &err)) fail_msg("%s", err.text);
+  return ids;
+}
+
+text decode(const tokenizer *t, token_ids ids, bool special) {
+  text out = {0};
+  error err;
+  if (token_decode(t, ids.ids, ids.n, special, &out, &err)) fail_msg("%s", err.text);
+  return out;
+}
+
+void check_ids(const tokenizer *t, const char *s, unsigned flags, const int32_t *expected) {
+  token_ids ids = encode(t, s, strlen(s), flags);
+  for (size_t i = 0; i < ids.n; i++)
+    if (expected[i] != ids.ids[i]) fail_msg("\"%s\": id %zu is %d, expected %d", s, i, ids.ids[i], expected[i]);
+  if (expected[ids.n] != -1) fail_msg("\"%s\": %zu ids, expected more", s, ids.n);
+  token_ids_free(&ids);
 }

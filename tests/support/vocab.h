@@ -10,7 +10,7 @@ typedef struct vocab {
   float *scores;
   int32_t *types;
   size_t n_tokens, n_merges;
-  bool no_scores, no_types; /* leave the keys out */
+  bool no_tokens, no_scores, no_types, no_merges; /* write none, or leave the key out */
 } vocab;
 
 /* An empty vocabulary of a model ("llama", "gpt2", "gemma4"); pre may be NULL. */
@@ -25,5 +25,16 @@ void vocab_merge_line(vocab *v, const char *line, size_t n);
 void vocab_add_bytes(vocab *v, bool alphabet);
 /* The file is closed again: the tokenizer stands on its own. */
 status vocab_open_tokenizer(vocab *v, tokenizer **t, error *err);
+
+
+/* The following fail the test where something goes wrong. */
+tokenizer *open_vocab(vocab *v);  /* opens and frees the vocabulary */
+tokenizer *open_file(const char *path, const char *pre); /* pre replaces tokenizer.ggml.pre if it is not NULL */
+tokenizer *open_tales(void);      /* the vocabulary of models/tales.gguf */
+token_ids encode(const tokenizer *t, const char *s, size_t n, unsigned flags);
+text decode(const tokenizer *t, token_ids ids, bool special);
+/* The ids of the terminated s must be those given; IDS closes a list by -1. */
+void check_ids(const tokenizer *t, const char *s, unsigned flags, const int32_t *expected);
+#define IDS(...) ((const int32_t[]){__VA_ARGS__, -1})
 
 #endif
