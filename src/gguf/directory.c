@@ -293,7 +293,7 @@ static status place_tensor(cursor *c, gguf_tensor *t, const gguf_tensor *before,
   if (known ? t->offset == end : t->offset >= end) return TANDEM_OK;
   if (!before) return fail(c, t->info_offset, "offset %" PRIu64 ", must be 0 as it is the first", t->offset);
   text_escape(shown, sizeof shown, before->name, strlen(before->name));
-  return fail(c, t->info_offset, "offset %" PRIu64 ", must be %s%" PRIu64 ", where tensor '%s' ends", t->offset,
+  return fail(c, t->info_offset, "offset %" PRIu64 ", must be %s%" PRIu64 " to follow tensor '%s'", t->offset,
               known ? "" : "at least ", end, shown);
 }
 

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Runs every fuzz target for some seconds: sh tests/fuzz/run.sh BUILD SECONDS
-# What is found new is kept under BUILD/corpus, crashes under BUILD; seeds are in tests/fuzz/TARGET/.
+# What is found new is kept under BUILD/corpus, crashes under BUILD; seeds are in tests/fuzz/corpus/TARGET/.
 set -u
 build=$1
 seconds=$2
@@ -11,7 +11,7 @@ for source in tests/fuzz/*_fuzz.c; do
   subject=${name%_fuzz}
   mkdir -p "$build/corpus/$subject"
   seeds=""
-  [ -d "tests/fuzz/$subject" ] && seeds=tests/fuzz/$subject
+  [ -d "tests/fuzz/corpus/$subject" ] && seeds=tests/fuzz/corpus/$subject
   echo "fuzz $subject"
   ASAN_OPTIONS=allocator_may_return_null=1 "$build/$name" -max_total_time="$seconds" -rss_limit_mb=4096 -print_final_stats=1 \
     -artifact_prefix="$build/" "$build/corpus/$subject" ${seeds:+"$seeds"} 2>"$build/$name.log" || {
