@@ -238,7 +238,9 @@ void check_pack(check *c) {
   for (size_t i = 0; length_at(c->type, i); i++) {
     int64_t k = length_at(c->type, i);
     size_t one = cpu_panel_bytes(c->type, k);
-    for (int n_rows = 1; n_rows <= 2 * CPU_PANEL; n_rows += n_rows < 4 ? 1 : 7) {
+    static const int row_counts[] = {1, 2, 3, 5, 8, 11, 14, 15, 16, 17, 25, 31, 32};
+    for (size_t j = 0; j < COUNT_OF(row_counts); j++) {
+      int n_rows = row_counts[j];
       mm_shape s = {.k = k, .n_rows = n_rows, .panel_bytes = one, .tight = random_below(2)};
       s.n_panels = (n_rows + CPU_PANEL - 1) / CPU_PANEL;
       check_shape(c, "k %lld, %d rows", (long long)k, n_rows);
