@@ -14,7 +14,11 @@
 
 typedef uint8_t cpu_line[CPU_PANEL][4];
 
-/* Plain types: [k][16 rows] elements. */
+/* Plain types: [k][16 rows] elements; BF16 in pairs of k, [k / 2][16 rows][2]. Byte of row r at k: */
+static inline size_t cpu_plain_at(quant_type type, int64_t k, int r) {
+  if (type == QUANT_BF16) return (size_t)(k / 2) * 64 + (size_t)(4 * r) + (size_t)(2 * (k % 2));
+  return ((size_t)k * CPU_PANEL + (size_t)r) * (type == QUANT_F32 ? 4 : 2);
+}
 
 /* Blocks of 32: groups of n = 8 blocks, the last group fewer: first all values, then all scales, so that lines stay
  * aligned. Values of block i at i * 8 lines (Q8_0) or i * 4 lines (Q4_0, low nibble k = 4 j + b, high k = 16 + 4 j + b of

@@ -108,8 +108,8 @@ static void unpack_block(quant_type type, const char *panel, int r, int64_t i, i
 
 static const char no_block[256]; /* what missing rows are packed from: longer than any block */
 
-/* Plain elements of 2 bytes: two k at a time are a dword, split again into the halves of two lines. */
-static void pack_plain2(const char *const *row, int64_t cols, uint16_t *to) {
+/* F16: two k at a time are a dword, split again into the halves of two lines. */
+static void pack_f16(const char *const *row, int64_t cols, uint16_t *to) {
   cpu_line lines[4];
   int64_t i = 0;
   for (; i + 8 <= cols; i += 8) {
@@ -120,17 +120,24 @@ static void pack_plain2(const char *const *row, int64_t cols, uint16_t *to) {
   for (; i < cols; i++, to += CPU_PANEL) pack_halves(row, 2 * (size_t)i, to);
 }
 
+/* BF16: pairs of k; the second half of an odd last line is zero. */
+static void pack_bf16(const char *const *row, int64_t cols, char *to) {
+  for (int64_t i = 0; i + 1 < cols; i += 16) pack_lines(row, 2 * (size_t)i, (cpu_line *)to + i / 2, cols - i < 16 ? (int)(cols - i) / 2 : 8);
+  if (cols % 2 == 0) return;
+  memset(to + 32 * (cols - 1), 0, 64);
+  for (int r = 0; r < CPU_PANEL; r++) memcpy(to + 32 * (cols - 1) + 4 * r, row[r] + 2 * (cols - 1), 2);
+}
+
+/* Missing rows are packed from row 0 and then cleared: lanes from n_rows on of lines of `size` bytes a row. */
 static void pack_plain(quant_type type, int64_t cols, const char *rows, size_t row_bytes, int n_rows, char *panel) {
   const char *row[CPU_PANEL];
   for (int r = 0; r < CPU_PANEL; r++) row[r] = rows + (size_t)(r < n_rows ? r : 0) * row_bytes;
-  if (type == QUANT_F32)
-    for (int64_t i = 0; i < cols; i += 8) pack_lines(row, 4 * (size_t)i, (cpu_line *)panel + i, cols - i < 8 ? (int)(cols - i) : 8);
-  else
-    pack_plain2(row, cols, (uint16_t *)panel);
-  /* Missing rows were packed from row 0: clear their lanes. */
-  size_t size = type == QUANT_F32 ? 4 : 2;
-  for (int64_t i = 0; n_rows < CPU_PANEL && i < cols; i++)
-    memset(panel + (size_t)(CPU_PANEL * i + n_rows) * size, 0, (size_t)(CPU_PANEL - n_rows) * size);
+  size_t size = type == QUANT_F16 ? 2 : 4, lines = type == QUANT_BF16 ? (size_t)(cols + 1) / 2 : (size_t)cols;
+  if (type == QUANT_F16) pack_f16(row, cols, (uint16_t *)(void *)panel);
+  else if (type == QUANT_BF16) pack_bf16(row, cols, panel);
+  else for (int64_t i = 0; i < cols; i += 8) pack_lines(row, 4 * (size_t)i, (cpu_line *)panel + i, cols - i < 8 ? (int)(cols - i) : 8);
+  for (size_t i = 0; n_rows < CPU_PANEL && i < lines; i++)
+    memset(panel + (CPU_PANEL * i + (size_t)n_rows) * size, 0, (size_t)(CPU_PANEL - n_rows) * size);
 }
 
 void cpu_panel_pack(quant_type type, int64_t cols, const void *rows, size_t row_bytes, int n_rows, void *panel) {
@@ -164,7 +171,7 @@ static void decode_panel(quant_type type, int64_t cols, const char *panel, int r
   int size = info->bytes, many = (int)sizeof block / size;
   for (int64_t i0 = 0; i0 < cols; i0 += many) {
     int n = cols - i0 < many ? (int)(cols - i0) : many;
-    for (int i = 0; i < n; i++) memcpy(block + size * i, panel + (size_t)(CPU_PANEL * (i0 + i) + r) * (size_t)size, (size_t)size);
+    for (int i = 0; i < n; i++) memcpy(block + size * i, panel + cpu_plain_at(type, i0 + i, r), (size_t)size);
     info->decode(block, y + i0, n);
   }
 }

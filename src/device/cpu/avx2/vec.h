@@ -13,12 +13,13 @@
 typedef __m256i vec_i;
 typedef __m256 vec_f;
 
-#define VEC_COLUMNS 4 /* of a tile */
+#define VEC_COLUMNS 4        /* of a tile */
+#define VEC_DIRECT 2         /* of a tile that unpacks weights in registers */
+#define VEC_COLUMNS_PLAIN 6 /* of a tile of plain types, which keep one accumulator less */
 enum {
   VEC_LANES = 8,
 
   VEC_PANELS = 1,
-  VEC_PANELS_1 = 1,
   VEC_ACC32 = 0,
   VEC_OFFSET_8 = 0,
   VEC_DEPTH_4 = 8, /* 8 * 2 * 15 * 128 = 30720 */
@@ -26,10 +27,17 @@ enum {
   VEC_DEPTH_6 = 2  /* 2 * 2 * 63 * 128 = 32256 */
 };
 
+#define vec_in_memory(array) __asm__("" : "+m"(array))
+
 /* ---- integers ------------------------------------------------------------------------------------------------------- */
 
 VEC_INLINE vec_i vec_load(const void *p) { return _mm256_loadu_si256(p); }
 VEC_INLINE void vec_store(void *p, vec_i a) { _mm256_storeu_si256(p, a); }
+/* The same value, of which the compiler knows nothing: keeps it from reordering sums, which costs registers. */
+VEC_INLINE vec_i vec_pin(vec_i a) {
+  __asm__("" : "+x"(a));
+  return a;
+}
 VEC_INLINE vec_i vec_zero(void) { return _mm256_setzero_si256(); }
 VEC_INLINE vec_i vec_int(int32_t x) { return _mm256_set1_epi32(x); }
 VEC_INLINE vec_i vec_byte(int x) { return _mm256_set1_epi8((char)x); }
@@ -47,7 +55,10 @@ VEC_INLINE vec_i vec_high4(vec_i a) { return _mm256_and_si256(_mm256_srli_epi16(
 VEC_INLINE vec_i vec_join(vec_i a, int high, vec_i b, int mask) {
   return _mm256_or_si256(high ? vec_high4(a) : vec_low4(a), _mm256_and_si256(b, vec_byte(mask & 0xf0)));
 }
-VEC_INLINE vec_i vec_to_bit4(vec_i a, int bit) { return bit < 4 ? _mm256_slli_epi32(a, 4 - bit) : _mm256_srli_epi32(a, bit - 4); }
+VEC_INLINE vec_i vec_to_bit4(vec_i a, int down, int bit) {
+  if (!__builtin_constant_p(down) || down) a = _mm256_srl_epi32(a, _mm_cvtsi32_si128(down));
+  return bit < 4 ? _mm256_slli_epi32(a, 4 - bit) : _mm256_srli_epi32(a, bit - 4);
+}
 
 /* ---- dot products --------------------------------------------------------------------------------------------------- */
 
@@ -75,10 +86,21 @@ VEC_INLINE vec_i vec_signed_pair(vec_i a, int b) {
                                        (int)0x09800880, (int)0x05800480, (int)0x01800080);
   return _mm256_srai_epi16(_mm256_shuffle_epi8(a, _mm256_add_epi8(first, vec_byte(2 * b))), 8);
 }
+/* Sums of neighbours of 16 int16, as pairs (0, 2) (1, 3) in dwords 0, 1 and (4, 6) (5, 7) in dwords 4, 5. */
+VEC_INLINE void vec_pair_sums(const int16_t *sums, int32_t *to) {
+  const __m256i order = _mm256_setr_epi8(0, 1, 8, 9, 4, 5, 12, 13, -1, -1, -1, -1, -1, -1, -1, -1, 0, 1, 8, 9, 4, 5, 12, 13, -1, -1,
+                                         -1, -1, -1, -1, -1, -1);
+  __m256i s = _mm256_madd_epi16(_mm256_loadu_si256((const void *)sums), _mm256_set1_epi16(1));
+  _mm256_storeu_si256((void *)to, _mm256_shuffle_epi8(s, order));
+}
 VEC_INLINE void vec_starts(const int16_t *sums, int factor, int32_t *to) { (void)sums, (void)factor, (void)to; }
 
 /* ---- floats --------------------------------------------------------------------------------------------------------- */
 
+VEC_INLINE vec_f vec_f_pin(vec_f a) {
+  __asm__("" : "+x"(a));
+  return a;
+}
 VEC_INLINE vec_f vec_f_zero(void) { return _mm256_setzero_ps(); }
 VEC_INLINE vec_f vec_f_load(const float *p) { return _mm256_loadu_ps(p); }
 VEC_INLINE void vec_f_store(float *p, vec_f a) { _mm256_storeu_ps(p, a); }
@@ -89,8 +111,7 @@ VEC_INLINE vec_f vec_f_mul(vec_f a, vec_f b) { return _mm256_mul_ps(a, b); }
 VEC_INLINE vec_f vec_f_fma(vec_f a, vec_f b, vec_f c) { return _mm256_fmadd_ps(a, b, c); }
 VEC_INLINE vec_f vec_f_fnma(vec_f a, vec_f b, vec_f c) { return _mm256_fnmadd_ps(a, b, c); }
 VEC_INLINE vec_f vec_f16_load(const void *p) { return _mm256_cvtph_ps(_mm_loadu_si128(p)); }
-VEC_INLINE vec_f vec_bf16_load(const void *p) {
-  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(p)), 16));
-}
+VEC_INLINE vec_f vec_bf16_low(vec_i a) { return _mm256_castsi256_ps(_mm256_slli_epi32(a, 16)); }
+VEC_INLINE vec_f vec_bf16_high(vec_i a) { return _mm256_castsi256_ps(_mm256_and_si256(a, vec_int((int32_t)0xffff0000))); }
 
 #endif

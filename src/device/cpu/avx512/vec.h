@@ -13,22 +13,31 @@
 typedef __m512i vec_i;
 typedef __m512 vec_f;
 
-#define VEC_COLUMNS 6 /* of a tile */
+#define VEC_COLUMNS 6        /* of a tile */
+#define VEC_DIRECT 4         /* of a tile that unpacks weights in registers */
+#define VEC_COLUMNS_PLAIN 12 /* of a tile of plain types, which keep one accumulator less */
 enum {
   VEC_LANES = 16,
 
   VEC_PANELS = 2,  /* of a tile */
-  VEC_PANELS_1 = 1,/* of a tile of one column */
   VEC_ACC32 = 1,   /* vec_dot accumulates int32, and may start from any int32 */
   VEC_OFFSET_8 = 128, /* what vec_weight_8 adds to a weight */
   /* dot products that may be added up before vec_scaled: any number */
   VEC_DEPTH_4 = 8, VEC_DEPTH_5 = 8, VEC_DEPTH_6 = 8
 };
 
+/* Keeps an array in memory, from where its elements are broadcast for nothing; compilers would take them out of vectors. */
+#define vec_in_memory(array) __asm__("" : "+m"(array))
+
 /* ---- integers ------------------------------------------------------------------------------------------------------- */
 
 VEC_INLINE vec_i vec_load(const void *p) { return _mm512_loadu_si512(p); }
 VEC_INLINE void vec_store(void *p, vec_i a) { _mm512_storeu_si512(p, a); }
+/* The same value, of which the compiler knows nothing: keeps it from reordering sums, which costs registers. */
+VEC_INLINE vec_i vec_pin(vec_i a) {
+  __asm__("" : "+v"(a));
+  return a;
+}
 VEC_INLINE vec_i vec_zero(void) { return _mm512_setzero_si512(); }
 VEC_INLINE vec_i vec_int(int32_t x) { return _mm512_set1_epi32(x); }
 VEC_INLINE vec_i vec_byte(int x) { return _mm512_set1_epi8((char)x); }
@@ -51,8 +60,8 @@ VEC_INLINE vec_i vec_join(vec_i a, int high, vec_i b, int mask) {
   if (high) a = _mm512_srli_epi16(a, 4);
   return _mm512_and_si512(_mm512_ternarylogic_epi32(vec_byte(15), a, b, 0xca), vec_byte(mask));
 }
-/* Bit `bit` and the next of every byte become bits 4 and 5; what the others become is not said. */
-VEC_INLINE vec_i vec_to_bit4(vec_i a, int bit) { return _mm512_rolv_epi32(a, vec_int((4 - bit) & 31)); }
+/* Bit down + bit of every byte and the next become bits 4 and 5; what the others become is not said. bit is a constant. */
+VEC_INLINE vec_i vec_to_bit4(vec_i a, int down, int bit) { return _mm512_rolv_epi32(a, vec_int((4 - down - bit) & 31)); }
 
 /* ---- dot products --------------------------------------------------------------------------------------------------- */
 
@@ -78,6 +87,13 @@ VEC_INLINE vec_i vec_even_bytes(vec_i a) { return _mm512_and_si512(a, vec_int(0x
 VEC_INLINE vec_i vec_odd_bytes(vec_i a) { return _mm512_and_si512(_mm512_srli_epi16(a, 8), vec_int(0x00ff00ff)); }
 /* Bytes 2 b and 2 b + 1 of every lane as a pair of int16, signed. Not needed here: vec_starts serves. */
 VEC_INLINE vec_i vec_signed_pair(vec_i a, int b) { return (void)b, a; }
+/* Sums of neighbours of 16 int16, as pairs (0, 2) (1, 3) in dwords 0, 1 and (4, 6) (5, 7) in dwords 4, 5. */
+VEC_INLINE void vec_pair_sums(const int16_t *sums, int32_t *to) {
+  const __m256i order = _mm256_setr_epi8(0, 1, 8, 9, 4, 5, 12, 13, -1, -1, -1, -1, -1, -1, -1, -1, 0, 1, 8, 9, 4, 5, 12, 13, -1, -1,
+                                         -1, -1, -1, -1, -1, -1);
+  __m256i s = _mm256_madd_epi16(_mm256_loadu_si256((const void *)sums), _mm256_set1_epi16(1));
+  _mm256_storeu_si256((void *)to, _mm256_shuffle_epi8(s, order));
+}
 /* to[i] = factor * sums[i], what a dot product starts from. */
 VEC_INLINE void vec_starts(const int16_t *sums, int factor, int32_t *to) {
   __m256i s = _mm256_loadu_si256((const void *)sums);
@@ -86,6 +102,10 @@ VEC_INLINE void vec_starts(const int16_t *sums, int factor, int32_t *to) {
 
 /* ---- floats --------------------------------------------------------------------------------------------------------- */
 
+VEC_INLINE vec_f vec_f_pin(vec_f a) {
+  __asm__("" : "+v"(a));
+  return a;
+}
 VEC_INLINE vec_f vec_f_zero(void) { return _mm512_setzero_ps(); }
 VEC_INLINE vec_f vec_f_load(const float *p) { return _mm512_loadu_ps(p); }
 VEC_INLINE void vec_f_store(float *p, vec_f a) { _mm512_storeu_ps(p, a); }
@@ -97,8 +117,7 @@ VEC_INLINE vec_f vec_f_mul(vec_f a, vec_f b) { return _mm512_mul_ps(a, b); }
 VEC_INLINE vec_f vec_f_fma(vec_f a, vec_f b, vec_f c) { return _mm512_fmadd_ps(a, b, c); }
 VEC_INLINE vec_f vec_f_fnma(vec_f a, vec_f b, vec_f c) { return _mm512_fnmadd_ps(a, b, c); }
 VEC_INLINE vec_f vec_f16_load(const void *p) { return _mm512_cvtph_ps(_mm256_loadu_si256(p)); }
-VEC_INLINE vec_f vec_bf16_load(const void *p) {
-  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(p)), 16));
-}
+VEC_INLINE vec_f vec_bf16_low(vec_i a) { return _mm512_castsi512_ps(_mm512_slli_epi32(a, 16)); }
+VEC_INLINE vec_f vec_bf16_high(vec_i a) { return _mm512_castsi512_ps(_mm512_and_si512(a, vec_int((int32_t)0xffff0000))); }
 
 #endif

@@ -22,41 +22,29 @@ static float scale_at(const void *scales, int row) {
   return quant_f16_to_f32(h);
 }
 
-/* ---- plain types: [k][16] elements ---------------------------------------------------------------------------------- */
+/* ---- plain types ---------------------------------------------------------------------------------------------------- */
 
-typedef float widen_fn(const char *panel, int64_t i);
-
-static float widen_f32(const char *panel, int64_t i) {
+static float widen(quant_type type, const char *at) {
   float f;
-  memcpy(&f, panel + 4 * i, 4);
-  return f;
-}
-
-static float widen_f16(const char *panel, int64_t i) {
   uint16_t h;
-  memcpy(&h, panel + 2 * i, 2);
-  return quant_f16_to_f32(h);
+  if (type == QUANT_F32) return memcpy(&f, at, 4), f;
+  memcpy(&h, at, 2);
+  return type == QUANT_F16 ? quant_f16_to_f32(h) : quant_bf16_to_f32(h);
 }
 
-static float widen_bf16(const char *panel, int64_t i) {
-  uint16_t h;
-  memcpy(&h, panel + 2 * i, 2);
-  return quant_bf16_to_f32(h);
-}
-
-static inline float row_plain(widen_fn *widen, const char *panel, int row, int64_t k, const float *x) {
+static float row_plain(quant_type type, const char *panel, int row, int64_t k, const float *x) {
   float y = 0;
   for (int64_t i0 = 0; i0 < k; i0 += 256) {
     float b = 0;
-    for (int64_t i = i0; i < k && i < i0 + 256; i++) b = fmaf(widen(panel, CPU_PANEL * i + row), x[i], b);
+    for (int64_t i = i0; i < k && i < i0 + 256; i++) b = fmaf(widen(type, panel + cpu_plain_at(type, i, row)), x[i], b);
     y += b;
   }
   return y;
 }
 
-static float row_f32(const char *panel, int row, int64_t k, const void *x) { return row_plain(widen_f32, panel, row, k, x); }
-static float row_f16(const char *panel, int row, int64_t k, const void *x) { return row_plain(widen_f16, panel, row, k, x); }
-static float row_bf16(const char *panel, int row, int64_t k, const void *x) { return row_plain(widen_bf16, panel, row, k, x); }
+static float row_f32(const char *panel, int row, int64_t k, const void *x) { return row_plain(QUANT_F32, panel, row, k, x); }
+static float row_f16(const char *panel, int row, int64_t k, const void *x) { return row_plain(QUANT_F16, panel, row, k, x); }
+static float row_bf16(const char *panel, int row, int64_t k, const void *x) { return row_plain(QUANT_BF16, panel, row, k, x); }
 
 /* ---- blocks of 32 --------------------------------------------------------------------------------------------------- */
 
