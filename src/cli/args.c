@@ -271,8 +271,8 @@ static status bad_value(const cli_arg *a, const char *name, const char *value, e
   cli_arg_range(a, range, sizeof range);
   text_escape(shown, sizeof shown, value, strlen(value));
   bool whole = a->kind == ARG_INT || a->kind == ARG_INT32 || a->kind == ARG_SEED;
-  const char *kind = a->kind == ARG_FLOAT ? "a number, " : whole ? "a whole number, " : "";
-  return base_fail(err, TANDEM_ERROR_ARGUMENT, name, "%s: '%s' is not possible, %s%s is allowed", name, shown, kind, range);
+  const char *kind = a->kind == ARG_FLOAT ? "a number " : whole ? "a whole number " : "";
+  return base_fail(err, TANDEM_ERROR_ARGUMENT, name, "%s: '%s' is not possible, allowed is %s%s", name, shown, kind, range);
 }
 
 /* A decimal number and nothing else; the range is checked by the caller. */
@@ -457,7 +457,7 @@ static status unknown_option(cli_command_id id, const char *name, size_t n, erro
     bool ours = a->commands & (1u << id);
     for (size_t k = 0; ours && k < COUNT_OF(a->names) && a->names[k]; k++) candidates[n_candidates++] = a->names[k];
   }
-  int nearest = base_nearest(shown, candidates, n_candidates);
+  int nearest = n > 2 ? base_nearest(shown, candidates, n_candidates) : -1; /* every letter is near to every other */
   if (nearest >= 0)
     return base_fail(err, TANDEM_ERROR_ARGUMENT, shown, "%s: unknown option; did you mean %s?", shown, candidates[nearest]);
   return base_fail(err, TANDEM_ERROR_ARGUMENT, shown, "%s: unknown option; 'tandem help %s' lists those there are", shown,
@@ -522,7 +522,7 @@ static status set_switch(cli_options *o, const cli_arg *a, const char *name, con
   int v = find_choice(on, value) >= 0 ? 1 : find_choice(off, value) >= 0 ? 0 : -1;
   if (v < 0)
     return base_fail(err, TANDEM_ERROR_ARGUMENT, name,
-                     "%s: '%s' is not possible, true|1|on|enabled or false|0|off|disabled is allowed", name, value);
+                     "%s: '%s' is not possible, allowed is true|1|on|enabled or false|0|off|disabled", name, value);
   memcpy((char *)o + a->at, &v, sizeof v);
   return TANDEM_OK;
 }
