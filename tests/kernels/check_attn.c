@@ -6,7 +6,8 @@
 
 #include "kernels/check.h"
 
-enum { MAX_DIM = 512, MAX_COLS = 17 };
+enum { MAX_DIM = 512, MAX_COLS = 33, COLS = 17 };
+static const int wide_counts[] = {24, 31, 32, 33};
 
 static const int dims[] = {8, 16, 24, 32, 40, 64, 80, 96, 100, 128, 160, 192, 256, 512};
 
@@ -119,7 +120,8 @@ void check_score(check *c) {
   attn_data *d = data_open(c->type);
   for (size_t i = 0; i < COUNT_OF(dims); i++) {
     if (!dim_fits(c->type, dims[i])) continue;
-    for (int n_cols = 1; n_cols <= MAX_COLS; n_cols++) score_shape(c, d, dims[i], 1 + (n_cols * 5 + (int)i) % 16, n_cols);
+    for (int n_cols = 1; n_cols <= COLS; n_cols++) score_shape(c, d, dims[i], 1 + (n_cols * 5 + (int)i) % 16, n_cols);
+    score_shape(c, d, dims[i], 16, wide_counts[i % COUNT_OF(wide_counts)]);
     for (int n_sub = 1; n_sub <= 16; n_sub += 3) score_shape(c, d, dims[i], n_sub, 1 + random_below(6));
   }
   free(d);
@@ -194,7 +196,9 @@ static void value_shape(check *c, attn_data *d, int dim, int n_cols) {
 void check_value(check *c) {
   attn_data *d = data_open(c->type);
   for (size_t i = 0; i < COUNT_OF(dims); i++) {
-    for (int n_cols = 1; n_cols <= MAX_COLS && dim_fits(c->type, dims[i]); n_cols++) value_shape(c, d, dims[i], n_cols);
+    if (!dim_fits(c->type, dims[i])) continue;
+    for (int n_cols = 1; n_cols <= COLS; n_cols++) value_shape(c, d, dims[i], n_cols);
+    value_shape(c, d, dims[i], wide_counts[i % COUNT_OF(wide_counts)]);
   }
   free(d);
 }
