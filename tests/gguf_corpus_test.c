@@ -119,6 +119,7 @@ static const struct {
     {"good-bytes-after", NULL},
     {"good-name-63", NULL},
     {"good-nothing", NULL},
+    {"good-smallest", NULL},
     {"good-version-2", NULL},
 };
 

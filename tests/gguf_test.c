@@ -183,6 +183,7 @@ static gguf_key scalar(gguf_type type, const void *value, size_t n) {
 static void test_conversions_lose_nothing(void **state) {
   (void)state;
   const uint64_t large = (UINT64_C(1) << 63), odd = (UINT64_C(1) << 53) + 1, even = UINT64_C(1) << 53;
+  const int64_t minus = -(INT64_C(1) << 53);
   const float half = 0.5f, nan = NAN;
   int64_t v;
   double x;
@@ -195,6 +196,8 @@ static void test_conversions_lose_nothing(void **state) {
   assert_false(gguf_double(&k, 0, &x));
   k = scalar(GGUF_I64, &even, 8);
   assert_true(gguf_double(&k, 0, &x) && x == 0x1p53);
+  k = scalar(GGUF_I64, &minus, 8);
+  assert_true(gguf_double(&k, 0, &x) && x == -0x1p53);
   k = scalar(GGUF_I64, &large, 8); /* the least there is */
   assert_true(gguf_int(&k, 0, &v) && v == INT64_MIN);
   assert_false(gguf_double(&k, 0, &x));
@@ -221,6 +224,12 @@ static void test_flags_may_be_words_in_arrays(void **state) {
   assert_true(gguf_bool(&k, 1, &b) && b);
   assert_false(gguf_bool(&k, 2, &b));
   assert_false(gguf_bool(&k, 3, &b));
+  k.element = GGUF_I32;
+  assert_true(gguf_bool(&k, 1, &b) && b);
+  k.element = GGUF_F32;
+  assert_false(gguf_bool(&k, 0, &b));
+  k.element = GGUF_U16;
+  assert_false(gguf_bool(&k, 0, &b));
 }
 
 static void test_type_names(void **state) {

@@ -49,6 +49,7 @@ FILES = {
     "good": gguf(EVERY_TYPE, TWO, DATA),
     "good-version-2": gguf(EVERY_TYPE, TWO, DATA, version=2),
     "good-nothing": gguf(),
+    "good-smallest": gguf([key(b"k", U8, b"\1")], alignment=1),
     "good-alignment-8": gguf([key(b"general.alignment", U32, u32(8))], [tensor(b"a", [9], I8_TENSOR), tensor(b"b", [8], 0, 16)],
                              bytes(16) + ROW, alignment=8),
     "good-alignment-1048576": gguf([key(b"general.alignment", U32, u32(1 << 20))]),
