@@ -181,7 +181,10 @@ static status cpu_supports(const device *d, const device_program *p, const op_st
 /* ---- running -------------------------------------------------------------------------------------------------------- */
 
 static size_t counters_bytes(const device_program *p) { return (size_t)p->n_steps * sizeof(pool_counter); }
-static size_t shared_bytes(const device_program *p) { return size_align(cpu_moe_shared(p), 64); }
+static size_t shared_bytes(const device_program *p, int n_threads) {
+  size_t moe = cpu_moe_shared(p), attn = cpu_attn_shared(p, n_threads);
+  return size_align(moe > attn ? moe : attn, 64);
+}
 
 /* A thread uses its part for one step at a time. */
 static size_t thread_bytes(const device_program *p) {
@@ -190,7 +193,8 @@ static size_t thread_bytes(const device_program *p) {
 }
 
 static size_t cpu_work_bytes(const device *d, const device_program *p) {
-  return counters_bytes(p) + shared_bytes(p) + (size_t)((const cpu_device *)d)->n_threads * thread_bytes(p);
+  int n_threads = ((const cpu_device *)d)->n_threads;
+  return counters_bytes(p) + shared_bytes(p, n_threads) + (size_t)n_threads * thread_bytes(p);
 }
 
 static void walk(void *arg, int i_thread, int n_threads) {
@@ -218,7 +222,7 @@ static status cpu_run_batch(device *d, const device_program *p, const device_bin
       .batch = batch,
       .counters = (pool_counter *)(void *)work,
       .shared = work + counters_bytes(p),
-      .work = work + counters_bytes(p) + shared_bytes(p),
+      .work = work + counters_bytes(p) + shared_bytes(p, c->n_threads),
       .work_stride = thread_bytes(p),
   };
   pool_run(c->pool, walk, &r);

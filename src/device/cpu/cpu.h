@@ -109,7 +109,7 @@ typedef struct cpu_run {
   const device_binding *bind;
   const op_batch *batch;
   pool_counter *counters; /* [n_steps], zero at the start of the run: a step claims its units from its own */
-  char *shared;           /* work area all threads see (column lists of MMX): cpu_shared_bytes */
+  char *shared;           /* work area all threads see (partial results of ATTEND) */
   char *work;             /* this thread's: + i_thread * work_stride */
   size_t work_stride;     /* cpu_work_bytes of the program, a multiple of 64 */
 } cpu_run;
@@ -132,6 +132,7 @@ cpu_driver cpu_run_mm, cpu_run_mmx, cpu_run_route, cpu_run_mix;  /* run_mm.c, ru
 size_t cpu_mm_work(const device_program *p);
 size_t cpu_attn_work(const device_program *p);
 size_t cpu_moe_shared(const device_program *p);
+size_t cpu_attn_shared(const device_program *p, int n_threads);
 /* weight.c: the device_ops of the same names. */
 status cpu_weight_layout(const device *d, op_value *v, error *err);
 status cpu_weight_load(device *d, const op_value *v, const void *from, void *to, error *err);

@@ -6,17 +6,17 @@
  *   many tiles   a unit is a tile; its thread walks the blocks
  *   few tiles    a unit is a tile's block; partial results wait in the work areas and are joined in order afterwards
  *
- * Work area of a thread: [chunks of the batch][scores][results of a tile][results of a block][slots of partial results].
- * Knows no instruction set and no order inside a block. */
+ * Work area of a thread: [chunks of the batch][scores][results of a tile][results of a block]. Shared by all: slots of partial
+ * results. Knows no instruction set and no order inside a block. */
 #include <string.h>
 
 #include "device/cpu/cpu.h"
 
 enum {
   TILE_COLUMNS = 32,           /* most columns of a tile: 32 KiB of scores */
-  SLOT_BYTES = 512 * 1024,     /* of partial results a thread keeps, at least MIN_SLOTS slots */
+  FEW_TILES = 16,              /* a thread: with fewer, blocks become units */
+  SLOT_BYTES = 512 * 1024,     /* of partial results, a thread; always MIN_SLOTS for each of few tiles */
   MIN_SLOTS = 2,
-  FEW_TILES = 8,               /* a thread: with fewer, blocks become units */
 };
 
 static int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -80,19 +80,26 @@ static int64_t slot_floats(int64_t n_cols, int dim) { return n_cols * (row_float
 static size_t chunk_bytes(const device_program *p) { return size_align((size_t)p->max_tokens * sizeof(chunk), 64); }
 static size_t tile_bytes(int v_dim) { return sizeof(float) * TILE_COLUMNS * (size_t)(CPU_BLOCK + 2 * row_floats(v_dim)); }
 static size_t slots_bytes(int v_dim) {
-  size_t least = sizeof(float) * MIN_SLOTS * (size_t)slot_floats(TILE_COLUMNS, v_dim);
+  size_t least = sizeof(float) * FEW_TILES * MIN_SLOTS * (size_t)slot_floats(TILE_COLUMNS, v_dim);
   return least > SLOT_BYTES ? least : SLOT_BYTES;
 }
 
-size_t cpu_attn_work(const device_program *p) {
-  size_t most = 0;
-  for (int32_t i = 0; i < p->n_steps; i++) {
-    if (p->steps[i].op != OP_ATTEND) continue;
-    int dim = p->caches[p->steps[i].cache].v_dim;
-    size_t bytes = chunk_bytes(p) + tile_bytes(dim) + slots_bytes(dim);
-    most = bytes > most ? bytes : most;
-  }
+/* The widest V of the program's ATTEND steps; 0 if there is none. */
+static int most_v_dim(const device_program *p) {
+  int most = 0;
+  for (int32_t i = 0; i < p->n_steps; i++)
+    if (p->steps[i].op == OP_ATTEND) most = (int)max_of(most, p->caches[p->steps[i].cache].v_dim);
   return most;
+}
+
+size_t cpu_attn_work(const device_program *p) {
+  int v_dim = most_v_dim(p);
+  return v_dim ? chunk_bytes(p) + tile_bytes(v_dim) : 0;
+}
+
+size_t cpu_attn_shared(const device_program *p, int n_threads) {
+  int v_dim = most_v_dim(p);
+  return v_dim && n_threads > 1 ? (size_t)n_threads * slots_bytes(v_dim) : 0;
 }
 
 /* Positions a token sees: first .. position. */
@@ -229,7 +236,79 @@ static void attend_tile(const attend *a, int64_t i) {
   for (int c = 0; c < t.n_cols; c++) finish(a, o[c], l[c], t.dst[c]);
 }
 
+/* ---- few tiles ------------------------------------------------------------------------------------------------------ */
+
+/* A slot holds what one block gives to one tile: for each column o, then m and l. Blocks are taken in waves of as many as
+ * there are slots; slot 0 of a tile keeps the running result. */
+typedef struct slots {
+  float *first;
+  int64_t column, tile; /* floats from column to column, from tile to tile */
+  int64_t slot, n;      /* floats of a slot, slots of a tile */
+} slots;
+
+static slots slots_of(const attend *a) {
+  slots s = {.first = (float *)(void *)a->r->shared, .column = slot_floats(1, a->c->v_dim)};
+  s.slot = s.column * min_of(a->tile_tokens, a->r->batch->n_tokens) * a->tile_heads;
+  int64_t most = (int64_t)(cpu_attn_shared(a->r->program, a->r->device->n_threads) / sizeof(float)) / (s.slot * a->n_tiles);
+  s.n = min_of(a->most_blocks, most);
+  s.tile = s.slot * s.n;
+  return s;
+}
+
+static void attend_slot(const attend *a, const tile *t, int64_t i_block, float *slot, int64_t column) {
+  float *o[TILE_COLUMNS], m[TILE_COLUMNS], l[TILE_COLUMNS];
+  for (int c = 0; c < t->n_cols; c++) o[c] = slot + c * column;
+  attend_block(a, t, i_block, o, m, l);
+  for (int c = 0; c < t->n_cols; c++) {
+    o[c][a->o_stride] = m[c];
+    o[c][a->o_stride + 1] = l[c];
+  }
+}
+
+/* Joins slots from .. to - 1 of a column to slot 0. */
+static void join_slots(const attend *a, const slots *s, float *first, int64_t from, int64_t to) {
+  float *m = first + a->o_stride, *l = m + 1;
+  for (int64_t i = from; i < to; i++) {
+    const float *o = first + i * s->slot;
+    join(a, first, m, l, o, o[a->o_stride], o[a->o_stride + 1]);
+  }
+}
+
+/* Blocks b0 .. b1 - 1 of every tile, counted from its first. Slots begin with slot 0 in the first wave, 1 in others. */
+static void attend_wave(const attend *a, const slots *s, pool_counter *units, int i_thread, int64_t b0, int64_t b1) {
+  int64_t n = b1 - b0, first_slot = b0 > 0;
+  tile t;
+  for (int64_t u; (u = pool_claim(units, 1)) < a->n_tiles * n;) {
+    tile_at(a, u / n, &t);
+    int64_t b = b0 + u % n;
+    if (b < t.n_blocks) attend_slot(a, &t, t.first_block + b, s->first + u / n * s->tile + (first_slot + u % n) * s->slot, s->column);
+  }
+  pool_barrier(a->r->device->pool);
+  if (i_thread == 0) atomic_store_explicit(&units->next, 0, memory_order_relaxed);
+  for (int64_t i = 0; i < a->n_tiles; i++) {
+    tile_at(a, i, &t);
+    int64_t end = first_slot + min_of(b1, t.n_blocks) - b0;
+    for (int c = 0; c < t.n_cols; c++) {
+      if ((i * t.n_cols + c) % a->r->device->n_threads != i_thread) continue;
+      float *first = s->first + i * s->tile + c * s->column;
+      join_slots(a, s, first, 1, end);
+      if (b1 == a->most_blocks) finish(a, first, first[a->o_stride + 1], t.dst[c]);
+    }
+  }
+  pool_barrier(a->r->device->pool);
+}
+
 void cpu_run_attend(const cpu_run *r, int i_step, int i_thread) {
   attend a = attend_of(r, i_step, i_thread);
-  for (int64_t i; (i = pool_claim(&r->counters[i_step], 1)) < a.n_tiles;) attend_tile(&a, i);
+  pool_counter *units = &r->counters[i_step];
+  int n_threads = r->device->n_threads;
+  if (n_threads == 1 || a.n_tiles >= FEW_TILES * n_threads || a.most_blocks == 1) {
+    for (int64_t i; (i = pool_claim(units, 1)) < a.n_tiles;) attend_tile(&a, i);
+    return;
+  }
+  slots s = slots_of(&a);
+  for (int64_t b = 0, end; b < a.most_blocks; b = end) {
+    end = min_of(a.most_blocks, b + s.n - (b > 0));
+    attend_wave(&a, &s, units, i_thread, b, end);
+  }
 }
