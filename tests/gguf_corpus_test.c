@@ -85,6 +85,8 @@ static const struct {
     {"a09-type-255", NULL},
     {"a09-type-36", NULL},
     {"a09-type-4", NULL},
+    {"a09-type-5", NULL},
+    {"a09-type-38", NULL},
     {"a09-type-4294967295", NULL},
     {"a09-type-43", NULL},
     {"a09-type-44", NULL},
@@ -164,6 +166,8 @@ static void test_unknown_types_stay_inspectable(void **state) {
     const char *file, *reason;
   } unknown[] = {
       {"a09-type-4", "type 4 unknown to this build, the nearest known is 3 (q4_1)"},
+      {"a09-type-5", "type 5 unknown to this build, the nearest known is 6 (q5_0)"},
+      {"a09-type-38", "type 38 unknown to this build, the nearest known is 39 (mxfp4)"},
       {"a09-type-36", "type 36 unknown to this build, the nearest known is 35 (tq2_0)"},
       {"a09-type-43", "type 43 unknown to this build, the nearest known is 42 (q2_0)"},
       {"a09-type-44", "type 44 unknown to this build, the nearest known is 42 (q2_0)"},

@@ -1,4 +1,5 @@
 /* gguf_split_test.c: models of several files, and memory and reads that fail while one is opened. */
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -171,6 +172,7 @@ static void test_split_part_missing(void **state) {
   write_parts();
   unlink(part_path(2));
   check_split_refused(part_path(1), TANDEM_ERROR_OPEN, "m-00002-of-00003.gguf: cannot open: No such file");
+  check_split_refused(part_path(1), TANDEM_ERROR_OPEN, ".gguf: part 2 of 3: ");
   remove_parts();
 }
 
@@ -189,11 +191,19 @@ static void test_split_parts_swapped(void **state) {
 
 static void test_split_opened_at_another_part(void **state) {
   (void)state;
+  int home = open(".", O_RDONLY | O_DIRECTORY);
   write_parts();
   check_split_refused(part_path(2), TANDEM_ERROR_FORMAT, "is part 2 of 3 of a model: open the first part");
   rename(part_path(1), in_folder("renamed.gguf"));
   check_split_refused(in_folder("renamed.gguf"), TANDEM_ERROR_FORMAT, "its name must end in -00001-of-00003.gguf");
-  unlink(in_folder("renamed.gguf"));
+  assert_int_equal(chdir(folder), 0);
+  rename("renamed.gguf", "r"); /* shorter than any ending */
+  check_split_refused("r", TANDEM_ERROR_FORMAT, "its name must end in -00001-of-00003.gguf");
+  unlink("r");
+  assert_int_equal(fchdir(home), 0);
+  close(home);
+  write_part(part_path(1), 3, 3, 3, "a", "llama");
+  check_split_refused(part_path(1), TANDEM_ERROR_FORMAT, "key 'split.no': is 3, must be 0 to 2");
   remove_parts();
 }
 
@@ -208,6 +218,19 @@ static void test_split_counts_that_lie(void **state) {
   write_part(part_path(3), 2, 3, 3, "a", NULL);
   check_split_refused(part_path(1), TANDEM_ERROR_FORMAT, "tensor 'a': occurs twice");
   remove_parts();
+}
+
+/* Part 3 with one more key of 4 bytes, or of three elements of 4 bytes. */
+static void write_odd_key(const char *name, gguf_type type, gguf_type element, const char *bytes) {
+  const uint64_t n = type == GGUF_ARRAY ? 3 : 1;
+  const gguf_key k = {.name = name, .type = type, .element = element, .n = n, .n_bytes = 4 * n, .value = (const uint8_t *)bytes};
+  gguf_writer *w = open_writer();
+  gguf_write_int(w, "split.no", GGUF_U16, 2);
+  gguf_write_int(w, "split.count", GGUF_U16, 3);
+  gguf_write_int(w, "split.tensors.count", GGUF_I32, 3);
+  gguf_write_key(w, &k);
+  assert_int_equal(gguf_writer_save(w, part_path(3), NULL), TANDEM_OK);
+  gguf_writer_close(w);
 }
 
 static void test_split_parts_of_two_models(void **state) {
@@ -225,6 +248,10 @@ static void test_split_parts_of_two_models(void **state) {
   assert_int_equal(gguf_writer_save(w, part_path(3), NULL), TANDEM_OK);
   gguf_writer_close(w);
   check_split_refused(part_path(1), TANDEM_ERROR_FORMAT, "key 'foreign': is not in the first part");
+  write_odd_key("f32", GGUF_U32, GGUF_U32, "\xcd\xcc\xcc\x3d"); /* the same bytes as another type */
+  check_split_refused(part_path(1), TANDEM_ERROR_FORMAT, "key 'f32': differs from the first part");
+  write_odd_key("numbers", GGUF_ARRAY, GGUF_U32, "\1\0\0\0\xfe\xff\xff\xff\3\0\0\0");
+  check_split_refused(part_path(1), TANDEM_ERROR_FORMAT, "key 'numbers': differs from the first part");
   remove_parts();
 }
 

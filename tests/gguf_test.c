@@ -51,6 +51,8 @@ static void write_keys(gguf_writer *w) {
   gguf_write_int(w, "u64", GGUF_U64, INT64_MAX);
   gguf_write_int(w, "i64", GGUF_I64, INT64_MIN);
   gguf_write_int(w, "bool", GGUF_BOOL, 1);
+  gguf_write_int(w, "zero", GGUF_U64, 0);
+  gguf_write_int(w, "no", GGUF_BOOL, 0);
   gguf_write_float(w, "f32", GGUF_F32, 0.1);
   gguf_write_float(w, "f64", GGUF_F64, 0.1);
   gguf_write_array(w, "numbers", GGUF_I32, numbers, COUNT_OF(numbers));
@@ -83,7 +85,7 @@ static gguf_writer *write_small(const uint8_t **bytes, size_t *n) {
 static void check_small(const gguf *g) {
   const gguf_tensor *a = gguf_find_tensor(g, "a"), *b = gguf_find_tensor(g, "b"), *c = gguf_find_tensor(g, "c");
   const uint8_t *bytes;
-  assert_int_equal(gguf_n_keys(g), 17);
+  assert_int_equal(gguf_n_keys(g), 19);
   assert_int_equal(gguf_n_tensors(g), 3);
   assert_ptr_equal(gguf_tensor_at(g, 1), b);
   assert_int_equal(b->type, QUANT_Q4_0);
@@ -115,6 +117,7 @@ static void test_written_keys_are_read(void **state) {
   gguf *g;
   int64_t v;
   double x;
+  bool b;
   gguf_writer *w = write_small(&bytes, &n);
   assert_int_equal(gguf_open_memory(&g, bytes, n, NULL), TANDEM_OK);
   assert_int_equal(gguf_version(g), 3);
@@ -131,6 +134,9 @@ static void test_written_keys_are_read(void **state) {
   check_int(g, "i32", INT32_MIN);
   check_int(g, "u64", INT64_MAX);
   check_int(g, "i64", INT64_MIN);
+  check_int(g, "zero", 0);
+  assert_true(gguf_bool(gguf_find_key(g, "bool"), 0, &b) && b);
+  assert_true(gguf_bool(gguf_find_key(g, "no"), 0, &b) && !b);
   assert_true(gguf_double(gguf_find_key(g, "f32"), 0, &x) && x == (double)0.1f);
   assert_true(gguf_double(gguf_find_key(g, "f64"), 0, &x) && x == 0.1);
   const gguf_key *numbers = gguf_find_key(g, "numbers");
@@ -327,7 +333,7 @@ static void test_writer_keeps_the_limits(void **state) {
 
 static void test_writer_follows_the_alignment(void **state) {
   (void)state;
-  static const int64_t alignments[] = {8, 32, 64, 4096};
+  static const int64_t alignments[] = {8, 32, 64, 1 << 20};
   for (size_t i = 0; i < COUNT_OF(alignments); i++) {
     const uint8_t *bytes;
     size_t n;
@@ -357,6 +363,34 @@ static void test_writer_can_go_on(void **state) {
   assert_in_range(longer, n + 32, n + 128);
   assert_int_equal(gguf_open_memory(&g, bytes, longer, NULL), TANDEM_OK);
   assert_int_equal(gguf_n_tensors(g), 4);
+  gguf_close(g);
+  gguf_writer_close(w);
+}
+
+static void test_many_tensors(void **state) {
+  (void)state;
+  enum { N = 1000 };
+  static float rows[N][8];
+  const uint8_t *bytes;
+  size_t n;
+  gguf *g;
+  char name[16];
+  gguf_writer *w = open_writer();
+  for (int i = 0; i < N; i++) {
+    rows[i][0] = (float)i;
+    snprintf(name, sizeof name, "blk.%d", i);
+    gguf_write_tensor(w, name, QUANT_F32, 1, (const int64_t[]){8}, rows[i]);
+  }
+  assert_int_equal(gguf_writer_bytes(w, &bytes, &n, NULL), TANDEM_OK);
+  assert_int_equal(gguf_open_memory(&g, bytes, n, NULL), TANDEM_OK);
+  for (int i = 0; i < N; i++) {
+    snprintf(name, sizeof name, "blk.%d", i);
+    const gguf_tensor *t = gguf_find_tensor(g, name);
+    assert_ptr_equal(t, gguf_tensor_at(g, (size_t)i));
+    assert_int_equal(gguf_tensor_bytes(g, t, &bytes, NULL), TANDEM_OK);
+    assert_memory_equal(bytes, rows[i], sizeof rows[i]);
+  }
+  assert_null(gguf_find_tensor(g, "blk.1000"));
   gguf_close(g);
   gguf_writer_close(w);
 }
@@ -587,6 +621,7 @@ int main(void) {
       cmocka_unit_test(test_writer_keeps_the_limits),
       cmocka_unit_test(test_writer_follows_the_alignment),
       cmocka_unit_test(test_writer_can_go_on),
+      cmocka_unit_test(test_many_tensors),
       cmocka_unit_test(test_saved_file_is_read),
       cmocka_unit_test(test_truncated_at_every_byte),
       cmocka_unit_test(test_every_flipped_byte),

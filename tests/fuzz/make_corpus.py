@@ -117,7 +117,7 @@ FILES = {
     # A9: types; the file stays open to inspection.
     **{"a09-type-%d" % (t & 0xFFFFFFFF):
        gguf([], [tensor(b"a", [8]), tensor(b"w", [8], t, 32), tensor(b"z", [8], 0, 64)], ROW * 3)
-       for t in (4, 36, 43, 44, 255, -1)},
+       for t in (4, 5, 36, 38, 43, 44, 255, -1)},
     "a09-order-after-unknown": gguf([], [tensor(b"a", [8]), tensor(b"w", [8], 255, 32), tensor(b"z", [8], 0, 32)], ROW * 3),
     "a09-unknown-at-end": gguf([], [tensor(b"a", [8]), tensor(b"w", [8], 255, 32)], ROW),
     # A10: places.
