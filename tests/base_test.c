@@ -1,4 +1,5 @@
 /* base_test.c: errors, memory, arenas, text, JSON, files. The pool has base_pool_test.c. */
+#include <locale.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -109,6 +110,26 @@ static void test_prefix(void **state) {
   assert_int_equal(base_fail_in(NULL, "x"), TANDEM_ERROR_INTERNAL);
 }
 
+static void test_prefix_of_every_length(void **state) {
+  (void)state;
+  error err;
+  char prefix[700], whole[800];
+  for (size_t n = 0; n < sizeof prefix; n++) {
+    memset(prefix, 'p', n);
+    prefix[n] = 0;
+    base_fail(&err, TANDEM_ERROR_FORMAT, NULL, "the reason");
+    base_fail_in(&err, prefix);
+    snprintf(whole, sizeof whole, "%s: the reason", prefix);
+    if (strlen(whole) < sizeof err.text) {
+      assert_string_equal(err.text, whole);
+    } else { /* as long as can be, and only the start of the prefix is lost */
+      assert_int_equal(strlen(err.text), sizeof err.text - 1);
+      assert_memory_equal(err.text, "...p", 4);
+      assert_string_equal(err.text + 3, whole + strlen(whole) - (sizeof err.text - 1 - 3));
+    }
+  }
+}
+
 static void test_nearest_word(void **state) {
   (void)state;
   static const char *const words[] = {"--threads", "--temp", "--top-k", "--top-p", "-m"};
@@ -118,6 +139,7 @@ static void test_nearest_word(void **state) {
   assert_int_equal(base_nearest("--tpm", words, 5), 1);
   assert_int_equal(base_nearest("--top-k", words, 5), 2);
   assert_int_equal(base_nearest("--top-x", words, 5), 2); /* two are as near: the first */
+  assert_int_equal(base_nearest("--top-p", words, 5), 3); /* the last letter counts */
   assert_int_equal(base_nearest("--grammar", words, 5), -1);
   assert_int_equal(base_nearest("x", words, 5), -1);
   assert_int_equal(base_nearest("", words, 5), -1);
@@ -443,6 +465,23 @@ static void test_json(void **state) {
   text_free(&j.out);
 }
 
+static void test_json_strings(void **state) {
+  (void)state;
+  static const struct {
+    const char *s;
+    size_t n;
+    const char *expected;
+  } cases[] = {{" ~\x7f", 3, "\" ~\x7f\""}, {"\x1f\0", 2, "\"\\u001f\\u0000\""}, {"\xc3\xa9", 1, "\"\xef\xbf\xbd\""},
+               {"\b\t\f\r", 4, "\"\\b\\t\\f\\r\""}, {"\xed\xa0\x80", 3, "\"\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\""}};
+  for (size_t i = 0; i < COUNT_OF(cases); i++) {
+    json j;
+    json_open(&j, false, NULL);
+    json_string(&j, NULL, cases[i].s, cases[i].n);
+    assert_string_equal(j.out.bytes, cases[i].expected);
+    text_free(&j.out);
+  }
+}
+
 static void check_double(double v, const char *expected) {
   json j;
   json_open(&j, false, NULL);
@@ -475,6 +514,18 @@ static void test_json_doubles(void **state) {
     if (isfinite(v)) assert_memory_equal(&v, &back, sizeof v);
     text_free(&j.out);
   }
+}
+
+/* A host program may have set a locale whose decimal point is a comma. */
+static void test_json_doubles_in_a_locale(void **state) {
+  (void)state;
+  static const char *const names[] = {"de_DE.UTF-8", "fr_FR.UTF-8", "de_DE", "fr_FR", "it_IT.UTF-8"};
+  size_t i = 0;
+  while (i < COUNT_OF(names) && !setlocale(LC_NUMERIC, names[i])) i++;
+  if (i == COUNT_OF(names)) skip();
+  check_double(0.5, "0.5");
+  check_double(-1.25e-100, "-1.25e-100");
+  setlocale(LC_NUMERIC, "C");
 }
 
 static void test_json_keeps_the_first_failure(void **state) {
@@ -691,6 +742,7 @@ int main(void) {
       cmocka_unit_test(test_failure_with_offset),
       cmocka_unit_test(test_cut_text_ends_with_a_whole_character),
       cmocka_unit_test(test_prefix),
+      cmocka_unit_test(test_prefix_of_every_length),
       cmocka_unit_test(test_nearest_word),
       cmocka_unit_test(test_memory_is_zero_and_aligned),
       cmocka_unit_test(test_impossible_sizes_are_refused),
@@ -706,7 +758,9 @@ int main(void) {
       cmocka_unit_test(test_utf8_encode_round_trip),
       cmocka_unit_test(test_utf8_complete),
       cmocka_unit_test(test_json),
+      cmocka_unit_test(test_json_strings),
       cmocka_unit_test(test_json_doubles),
+      cmocka_unit_test(test_json_doubles_in_a_locale),
       cmocka_unit_test(test_json_keeps_the_first_failure),
       cmocka_unit_test(test_map_reads_a_file),
       cmocka_unit_test(test_map_of_an_empty_file),
