@@ -33,10 +33,12 @@ static int toy_find(const toy *v, const char *s, size_t n) {
   return -1;
 }
 
-static void toy_random(toy *v, uint64_t *seed) {
+/* `deep`: long tokens of one letter. */
+static void toy_random(toy *v, bool deep, uint64_t *seed) {
   *v = (toy){.spelling = {"a", "b", "c"}, .n = 3};
-  while (v->n < 40) {
-    int l = (int)draw(seed) % v->n, r = (int)draw(seed) % v->n;
+  for (int tries = 0; v->n < 40 && tries < 1000; tries++) {
+    int l = (int)(draw(seed) % (uint64_t)v->n), r = (int)(draw(seed) % (uint64_t)v->n);
+    if (deep && (l == 1 || l == 2 || r == 1 || r == 2)) continue;
     char s[96];
     size_t n = (size_t)snprintf(s, sizeof s, "%s%s", v->spelling[l], v->spelling[r]);
     if (n >= sizeof v->spelling[0]) continue;
@@ -44,7 +46,7 @@ static void toy_random(toy *v, uint64_t *seed) {
     if (known < 0) {
       known = v->n++;
       memcpy(v->spelling[known], s, n + 1);
-      v->score[known] = (float)(draw(seed) % 8); /* few scores: many ties */
+      v->score[known] = (float)(draw(seed) % 8) * (draw(seed) % 2 ? 1.0f : -1.0f); /* few scores: many ties; -0 is 0 */
     }
     if (v->n_merges == 64) continue;
     v->left[v->n_merges] = l;
@@ -95,14 +97,14 @@ static void merging_follows_its_definition(void **state) {
   uint64_t seed = 3;
   for (int k = 0; k < 60; k++) {
     toy y;
-    toy_random(&y, &seed);
+    toy_random(&y, k % 2, &seed);
     const char *model = models[k % 3];
     tokenizer *t = toy_open(&y, model);
     for (int round = 0; round < 20; round++) {
       static const size_t sizes[] = {1, 2, 15, 16, 17, 40, 255, 257, 600};
       char s[600];
       int expected[600];
-      size_t n = sizes[draw(&seed) % COUNT_OF(sizes)], letters = 1 + draw(&seed) % 3;
+      size_t n = sizes[draw(&seed) % COUNT_OF(sizes)], letters = k % 2 ? 1 : 1 + draw(&seed) % 3;
       for (size_t i = 0; i < n; i++) s[i] = (char)('a' + draw(&seed) % letters);
       size_t n_expected = toy_encode(&y, strcmp(model, "llama") == 0, s, n, expected);
       token_ids ids = encode(t, s, n, 0);
@@ -238,6 +240,48 @@ static void special_tokens_are_found_leftmost_then_longest(void **state) {
   token_close(t);
 }
 
+/* User-defined tokens over two letters against the definition, in texts longer than what is looked at at once. */
+static void special_tokens_follow_their_definition(void **state) {
+  (void)state;
+  enum { TOKENS = 12, SIZE = 66000 };
+  uint64_t seed = 5;
+  char *s = malloc(SIZE);
+  assert_non_null(s);
+  for (int k = 0; k < 8; k++) {
+    vocab v;
+    char spelling[TOKENS][12];
+    vocab_begin(&v, "llama", NULL);
+    for (int i = 0; i < TOKENS; i++) {
+      size_t n = 1 + draw(&seed) % 9;
+      if (k % 2) n += 2; /* single letters match everywhere */
+      for (size_t j = 0; j < n; j++) spelling[i][j] = (char)('a' + draw(&seed) % 2);
+      spelling[i][n] = 0;
+      vocab_add(&v, spelling[i], n, 0, TOKEN_USER);
+    }
+    vocab_add_bytes(&v, false);
+    gguf_write_int(v.w, "tokenizer.ggml.add_space_prefix", GGUF_BOOL, 0);
+    tokenizer *t = open_vocab(&v);
+    for (size_t i = 0; i < SIZE; i++) s[i] = (char)('a' + draw(&seed) % 8 % (k < 4 ? 2 : 3));
+    token_ids ids = encode(t, s, SIZE, 0);
+    size_t n = 0;
+    for (size_t at = 0; at < SIZE; n++) {
+      int best = -1;
+      size_t longest = 0;
+      for (int i = 0; i < TOKENS; i++) {
+        size_t length = strlen(spelling[i]);
+        if (length > longest && length <= SIZE - at && memcmp(s + at, spelling[i], length) == 0) best = i, longest = length;
+      }
+      int32_t expected = best < 0 ? TOKENS + s[at] : best;
+      if (n >= ids.n || ids.ids[n] != expected) fail_msg("vocabulary %d: id %zu at %zu is not %d", k, n, at, expected);
+      at += best < 0 ? 1 : longest;
+    }
+    assert_int_equal(n, ids.n);
+    token_ids_free(&ids);
+    token_close(t);
+  }
+  free(s);
+}
+
 static void no_text_is_merged_to_a_control_token(void **state) {
   (void)state;
   vocab v;
@@ -287,6 +331,7 @@ static void gemma4_takes_runs_of_lines_whole(void **state) {
   tokenizer *t = open_vocab(&v);
   assert_string_equal(token_model(t), "gemma4");
   check_ids(t, "a a\n\n\na\n\n  a", TANDEM_ADD_SPECIAL, IDS(bos, a, mark_a, lines, a, one, one, mark, mark_a));
+  check_ids(t, "\n\na\n", 0, IDS(one, one, a, one));
   assert_true(token_is_end(t, eos));
   assert_int_equal(token_attribute(t, eos), TOKEN_CONTROL);
   token_close(t);
@@ -463,6 +508,7 @@ static void ids_are_appended(void **state) {
   tokenizer *t = open_special(NULL);
   token_ids ids = {0};
   error err;
+  assert_int_equal(token_encode(t, NULL, 0, 0, &ids, &err), TANDEM_OK);
   for (size_t i = 0; i < 1000; i++) {
     assert_int_equal(token_encode(t, "a", 1, 0, &ids, &err), TANDEM_OK);
     assert_int_equal(ids.n, 2 * i + 2);
@@ -497,6 +543,7 @@ int main(void) {
       cmocka_unit_test(merging_follows_its_definition), cmocka_unit_test(any_bytes_come_back),
       cmocka_unit_test(bytes_without_a_token_become_unknown),
       cmocka_unit_test(special_tokens_are_found_leftmost_then_longest),
+      cmocka_unit_test(special_tokens_follow_their_definition),
       cmocka_unit_test(no_text_is_merged_to_a_control_token), cmocka_unit_test(words_that_are_tokens_are_not_merged),
       cmocka_unit_test(gemma4_takes_runs_of_lines_whole), cmocka_unit_test(time_is_linear),
       cmocka_unit_test(many_special_tokens_stay_linear), cmocka_unit_test(decoding_undoes_the_leading_space),

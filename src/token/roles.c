@@ -44,10 +44,11 @@ static status read_roles(tokenizer *t, const gguf *g, error *err) {
 /* What is added around a text, and whether a space is put in front of it. */
 static status read_additions(tokenizer *t, const gguf *g, error *err) {
   t->add_bos = t->kind == KIND_PIECES || (t->kind == KIND_BYTES && token_pre_traits_of(t->pre).add_bos);
-  t->space_prefix = t->kind == KIND_PIECES;
+  t->space_prefix = true;
   TRY(read_bool(g, "tokenizer.ggml.add_bos_token", &t->add_bos, err));
   TRY(read_bool(g, "tokenizer.ggml.add_eos_token", &t->add_eos, err));
   TRY(read_bool(g, "tokenizer.ggml.add_space_prefix", &t->space_prefix, err));
+  t->space_prefix = t->space_prefix && t->kind == KIND_PIECES;
   if (t->kind == KIND_RANKED && !t->add_bos) { /* files of this kind say false and are wrong: the models need it */
     t->add_bos = true;
     TRY(token_warn(t, err, "tokenizer.ggml.add_bos_token: taken as true for %s", t->model));

@@ -97,6 +97,7 @@ status token_encode(const tokenizer *t, const char *s, size_t n, unsigned flags,
   token_special_walk walk = {0};
   size_t n_before = ids->n;
   status st = TANDEM_OK;
+  if (n == 0) s = ""; /* may be NULL */
   /* English text has a token in four bytes; what has more pays for a move. */
   w.bound = n_before + n / 3 + 64;
   TRY_DONE(token_reserve(&w, n / 3 + 64));
@@ -242,7 +243,8 @@ static size_t clean_suffixes(char *s, size_t n) {
 
 status token_decode(const tokenizer *t, const int32_t *ids, size_t n, bool special, text *out, error *err) {
   size_t n_before = out->n;
-  bool first = t->space_prefix && t->kind == KIND_PIECES; /* nothing was written yet: a space is not part of the text */
+  status st = TANDEM_OK;
+  bool first = t->space_prefix; /* nothing was written yet: a space is not part of the text */
   for (size_t i = 0; i < n; i++) {
     char buffer[256];
     size_t used = 0;
@@ -255,16 +257,18 @@ status token_decode(const tokenizer *t, const int32_t *ids, size_t n, bool speci
       first = false;
       buffer[used++] = byte;
       if (used < sizeof buffer) continue;
-      TRY(text_add(out, buffer, used, err));
+      TRY_DONE(text_add(out, buffer, used, err));
       used = 0;
     }
-    if (used > 0) TRY(text_add(out, buffer, used, err));
+    if (used > 0) TRY_DONE(text_add(out, buffer, used, err));
   }
-  if (!t->clean_spaces || out->n == n_before) return TANDEM_OK;
+  if (!t->clean_spaces || out->n == n_before) goto done;
   char *s = out->bytes + n_before;
   out->n = n_before + clean_suffixes(s, clean_lone_apostrophes(s, clean_punctuation(s, out->n - n_before)));
   out->bytes[out->n] = 0;
-  return TANDEM_OK;
+done:
+  if (st && out->n > n_before) out->bytes[out->n = n_before] = 0;
+  return st;
 }
 
 /* ---- streaming --------------------------------------------------------------------------------------------------- */

@@ -1,6 +1,7 @@
 /* token: text <-> ids. Owns the vocabulary read from a GGUF's tokenizer.* keys; constant after open, any thread may use it.
  *
- * Kinds: SentencePiece-type BPE (`llama`) and byte-level BPE (`gpt2`) with the pre-tokenisers of the table in pretok.c.
+ * Kinds: SentencePiece-type BPE (`llama`), the same with ranked merges (`gemma4`), and byte-level BPE (`gpt2`) with the
+ * pre-tokenisers of the table in pretok.c.
  * Every input is accepted, time and memory are linear in it. Does not know what a model is. */
 #ifndef TOKEN_H
 #define TOKEN_H
@@ -15,7 +16,7 @@ void token_close(tokenizer *t); /* NULL is allowed */
 
 typedef enum token_attr { TOKEN_NORMAL = 1, TOKEN_UNKNOWN = 2, TOKEN_CONTROL = 3, TOKEN_USER = 4, TOKEN_UNUSED = 5, TOKEN_BYTE = 6 } token_attr;
 
-const char *token_model(const tokenizer *t);    /* "llama", "gpt2" */
+const char *token_model(const tokenizer *t);    /* "llama", "gpt2", "gemma4" */
 int32_t token_count(const tokenizer *t);
 /* The vocabulary's own spelling of a token, not terminated; ids out of range give n = 0. */
 gguf_string token_spelling(const tokenizer *t, int32_t id);

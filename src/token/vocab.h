@@ -55,7 +55,7 @@ enum {
   TOKEN_MAX = 1 << 22,          /* tokens of a vocabulary */
   TOKEN_MAX_BYTES = 64 << 10,   /* of a spelling */
   TOKEN_MAX_MERGES = 1 << 24,
-  TOKEN_MAX_SPECIAL = 64 << 20, /* bytes of all control and user-defined spellings */
+  TOKEN_MAX_SPECIAL = 16 << 20, /* bytes of all control and user-defined spellings */
   FLAG_END = 1, FLAG_STRIP_LEFT = 2, FLAG_STRIP_RIGHT = 4
 };
 
