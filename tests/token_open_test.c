@@ -32,6 +32,7 @@ static void roles_come_from_keys(void **state) {
   bool named = false;
   for (size_t i = 0; i < token_n_warnings(t); i++) named |= strstr(token_warning(t, i), "eos_token_id = 8") != NULL;
   assert_true(named);
+  for (size_t i = 0; i < token_n_warnings(t); i++) assert_null(strstr(token_warning(t, i), "unknown_token_id")); /* -1 is no fault */
   check_ids(t, "", TANDEM_ADD_SPECIAL, IDS(4)); /* there is no EOS to add */
   token_close(t);
 }
