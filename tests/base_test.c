@@ -323,6 +323,7 @@ static void test_escape(void **state) {
   check_escape("\x1b[31m\r\t\0\x7f", 9, "\\x1b[31m\\x0d\\x09\\x00\\x7f");
   check_escape("\xff\xc3", 2, "\\xff\\xc3");
   check_escape("\xc2\x9b", 2, "\\xc2\\x9b"); /* a control character of two bytes */
+  check_escape("\xc3\xa9", 1, "\\xc3"); /* the rest of the character is not ours */
   check_escape("\xc2\xa0", 2, "\xc2\xa0");
   check_escape("\xed\xa0\x80", 3, "\\xed\\xa0\\x80");
   check_escape("", 0, "");
@@ -422,6 +423,8 @@ static void test_utf8_complete(void **state) {
   }
   assert_int_equal(utf8_complete("", 0), 0);
   assert_int_equal(utf8_complete("\xe2\x82", 2), 0);
+  assert_int_equal(utf8_complete("\xe2\x82\x80" + 1, 1), 1); /* what stands before is not ours */
+  assert_int_equal(utf8_complete("\xe2\x82\x80" + 1, 2), 2);
 }
 
 /* ---- JSON -------------------------------------------------------------------------------------------------------- */
