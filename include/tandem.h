@@ -85,6 +85,7 @@ typedef struct tandem_engine_params {
   bool plan_only;             /* read the metadata and plan, load no weights: for info and explain */
   tandem_progress_fn *progress; /* may be NULL */
   void *user;                 /* for progress */
+  bool vocab_only;            /* read the vocabulary alone: for tandem_tokenize and its relatives; the file may be without tensors */
 } tandem_engine_params;
 
 /* Fills in the defaults. */

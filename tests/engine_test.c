@@ -431,8 +431,33 @@ static void every_read_may_fail(void **state) {
   every_call_that_can_fail_fails(FAULT_READ, TANDEM_ERROR_IO);
 }
 
+static void a_vocabulary_can_be_opened_alone(void **state) {
+  (void)state;
+  char path[256];
+  tandem_error err = {0};
+  tandem_engine_params p;
+  tandem_engine *e;
+  tandem_session *s;
+  tandem_engine_info info = {.size = sizeof info};
+  int32_t ids[8];
+  size_t n;
+  assert_true(test_data(path, sizeof path, "models/tales.gguf"));
+  tandem_engine_params_init(&p);
+  p.model = path;
+  p.vocab_only = true;
+  ok(tandem_engine_open(&e, &p, &err), &err);
+  ok(tandem_tokenize(e, "Hello world", 11, 0, ids, 8, &n, &err), &err);
+  assert_int_equal(n, 4);
+  assert_int_equal(ids[0], 4062);
+  assert_int_equal(tandem_engine_get_info(e, &info, &err), TANDEM_ERROR_ARGUMENT);
+  assert_int_equal(tandem_explain(e, 1, false, NULL, NULL, &err), TANDEM_ERROR_ARGUMENT);
+  assert_int_equal(tandem_session_open(&s, e, NULL, &err), TANDEM_ERROR_ARGUMENT);
+  tandem_engine_close(e);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
+      cmocka_unit_test(a_vocabulary_can_be_opened_alone),
       cmocka_unit_test(threads_and_passes_do_not_change_a_bit),
       cmocka_unit_test(experts_do_not_change_a_bit),
       cmocka_unit_test(every_cache_type_keeps_the_bits),

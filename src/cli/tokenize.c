@@ -9,10 +9,7 @@ status cli_tokenize(const cli_options *o, error *err) {
   size_t n_ids = 0;
   status st;
   tandem_engine_params_init(&params);
-  /* Nothing will be evaluated: no model is too large for that. */
-  params.plan_only = true;
-  params.n_context = 1;
-  params.memory = INT64_MAX;
+  params.vocab_only = true;
   TRY_DONE(cli_read_text(&t, o, false, err));
   TRY_DONE(cli_open(&engine, &params, o, err));
   TRY_DONE(cli_tokens_of(engine, &t, o->special ? TANDEM_ADD_SPECIAL | TANDEM_PARSE_SPECIAL : 0, &ids, &n_ids, err));

@@ -70,14 +70,14 @@ static size_t scratch_bytes(const plan *p) { return p->home_bytes[OP_SCRATCH] + 
 /* Before the first large allocation: does all of it fit? */
 static status check_memory(const tandem_engine *e, uint64_t limit, error *err) {
   const plan *p = e->plan;
-  const double gib = 1024.0 * 1024.0 * 1024.0;
+  const double mib = 1024.0 * 1024.0;
   uint64_t room = limit ? limit : os_memory_free();
   double weights = (double)e->model->weight_bytes, kv = (double)kv_bytes(p), work = (double)scratch_bytes(p);
   if (weights + kv + work <= (double)room) return TANDEM_OK;
   return base_fail(err, TANDEM_ERROR_MEMORY, "memory",
-                   "need %.2f GiB (weights %.2f, K/V %.2f for %" PRId64 " tokens, work %.2f), %s %.2f GiB: a smaller context or K/V type may fit",
-                   (weights + kv + work) / gib, weights / gib, kv / gib, p->limits.n_context, work / gib, limit ? "the limit is" : "free are",
-                   (double)room / gib);
+                   "need %.1f MiB (weights %.1f, K/V %.1f for %" PRId64 " tokens, work %.1f), %s %.1f MiB: a smaller context or K/V type may fit",
+                   (weights + kv + work) / mib, weights / mib, kv / mib, p->limits.n_context, work / mib, limit ? "the limit is" : "free are",
+                   (double)room / mib);
 }
 
 static status map_memory(tandem_engine *e, error *err) {
@@ -112,6 +112,7 @@ static status open_device(tandem_engine *e, const tandem_engine_params *params, 
 /* Everything that reads the file. */
 static status open_from(tandem_engine *e, const gguf *g, const tandem_engine_params *params, error *err) {
   TRY(token_open(&e->tokens, g, err));
+  if (params->vocab_only) return TANDEM_OK;
   TRY(open_device(e, params, err));
   TRY(model_open(&e->model, g, e->ops, e->device, err));
   TRY(check_vocab(e, err));
@@ -170,9 +171,15 @@ void tandem_engine_close(tandem_engine *e) {
 
 /* ---- looking ----------------------------------------------------------------------------------------------------- */
 
+static status need_model(const tandem_engine *e, error *err) {
+  if (e->plan) return TANDEM_OK;
+  return base_fail(err, TANDEM_ERROR_ARGUMENT, "vocab_only", "the engine was opened for its vocabulary only");
+}
+
 tandem_status tandem_engine_get_info(const tandem_engine *e, tandem_engine_info *info, tandem_error *err) {
   if (!info || info->size != sizeof *info)
     return base_fail(err, TANDEM_ERROR_ARGUMENT, "size", "size: %zu, must be %zu", info ? info->size : 0, sizeof *info);
+  TRY(need_model(e, err));
   device_info d;
   e->ops->info(e->device, &d);
   const plan *p = e->plan;
@@ -188,6 +195,7 @@ tandem_status tandem_engine_get_info(const tandem_engine *e, tandem_engine_info 
 tandem_status tandem_explain(const tandem_engine *e, int32_t n_tokens, bool as_json, tandem_write_fn *write, void *user, tandem_error *err) {
   text out = {0};
   device_info d;
+  TRY(need_model(e, err));
   e->ops->info(e->device, &d);
   status st = plan_explain(e->plan, &d, n_tokens, as_json, &out, err);
   if (!st && !write(user, out.bytes, out.n)) st = base_fail(err, TANDEM_ERROR_CANCELLED, NULL, "explaining was cancelled");
@@ -240,5 +248,5 @@ uint64_t tandem_allocation_count(void) { return base_alloc_count(); }
 #define QUOTE(x) QUOTE_VALUE(x)
 
 const char *tandem_version(void) {
-  return QUOTE(TANDEM_VERSION_MAJOR) "." QUOTE(TANDEM_VERSION_MINOR) "." QUOTE(TANDEM_VERSION_PATCH) " (" __VERSION__ ", " TANDEM_BUILD_TYPE ")";
+  return QUOTE(TANDEM_VERSION_MAJOR) "." QUOTE(TANDEM_VERSION_MINOR) "." QUOTE(TANDEM_VERSION_PATCH) " (" TANDEM_COMPILER ", " TANDEM_BUILD_TYPE ")";
 }

@@ -21,7 +21,7 @@ tandem_status tandem_session_open(tandem_session **session, tandem_engine *e, co
   void *p = NULL;
   tandem_sampling greedy;
   *session = NULL;
-  if (!e->loaded) return base_fail(err, TANDEM_ERROR_ARGUMENT, "plan_only", "the engine was opened to plan only, it has no weights");
+  if (!e->loaded) return base_fail(err, TANDEM_ERROR_ARGUMENT, "plan_only", "the engine was opened without weights");
   if (!sampling) {
     tandem_sampling_init(&greedy);
     greedy.temperature = 0;
