@@ -2,9 +2,9 @@
  *
  * A panel is 16 rows. Its unit is the lane line: [16 rows][4 bytes] = 64 bytes, one dword of each row, so that a vector
  * lane is a row and a broadcast dword of activations meets 4 k of all rows at once. Quantised rows are cut into groups
- * of 256 k; a group is the 16 source blocks (or 16 x 8 blocks of 32) with their dwords transposed, scales last. Bytes do
- * not grow: reading a panel costs what reading the file's blocks would. Which k a byte holds is what the source block
- * says (quant/quant.h, docs/ARCHITECTURE.md).
+ * of 256 k; a group is the 16 source blocks (or 16 x 8 blocks of 32) with their dwords transposed, in the order in which
+ * a product needs them, scales first: memory is read as one stream, which hardware foresees. Bytes do not grow: reading
+ * a panel costs what reading the file's blocks would.
  *
  * Knows nothing of steps, threads and values. */
 #ifndef CPU_MM_H
@@ -20,53 +20,53 @@ static inline size_t cpu_plain_at(quant_type type, int64_t k, int r) {
   return ((size_t)k * CPU_PANEL + (size_t)r) * (type == QUANT_F32 ? 4 : 2);
 }
 
-/* Blocks of 32: groups of n = 8 blocks, the last group fewer: first all values, then all scales, so that lines stay
- * aligned. Values of block i at i * 8 lines (Q8_0) or i * 4 lines (Q4_0, low nibble k = 4 j + b, high k = 16 + 4 j + b of
- * byte b of line j); its scales, 16 f16, at n blocks of values + 32 i. */
+/* Blocks of 32: groups of 8, the last perhaps fewer: [n blocks][16 f16 d][n blocks] lines. Line j of Q4_0: low nibble of
+ * byte b is k = 4 j + b, high nibble 16 further. */
 enum { CPU_Q8_0_LINES = 8, CPU_Q4_0_LINES = 4, CPU_GROUP = 8 };
 
-/* Blocks of 256. Line j of q: low nibble k = 64 (j / 8) + 4 (j % 8) + b, high nibble 32 further. */
+/* Blocks of 256. Line j of q: low nibble of byte b is k = 64 (j / 8) + 4 (j % 8) + b, high nibble 32 further. */
 typedef struct cpu_q4_k {
-  cpu_line q[32];
-  cpu_line scales[3]; /* the 12 bytes of a row, packed as in the source */
   uint16_t d[CPU_PANEL], dmin[CPU_PANEL];
+  cpu_line scales[3]; /* the 12 bytes of a row, packed as in the source */
+  cpu_line q[32];
 } cpu_q4_k;
 
 /* Line j of h: bit s is bit 4 of k = 32 s + 4 j + b. */
 typedef struct cpu_q5_k {
-  cpu_line q[32];
-  cpu_line h[8];
-  cpu_line scales[3];
   uint16_t d[CPU_PANEL], dmin[CPU_PANEL];
+  cpu_line scales[3];
+  cpu_line h[8];
+  cpu_line q[32];
 } cpu_q5_k;
 
-/* Half n = k / 128, g = k % 128 / 32, i = k % 32 / 4: nibble (high for g >= 2) of line 16 n + 8 (g % 2) + i of l, bits
- * 2 g and 2 g + 1 of line 8 n + i of h; scale k / 16. Blocks go in pairs, [2 blocks][2][16 d], the last perhaps alone, so
- * that lines stay aligned though a block of 16 rows is 52.5 lines. */
+/* k = 128 n + 32 g + 4 j + b: nibble (high for g >= 2) of line 8 (g % 2) + j of half n, and bits 2 g and 2 g + 1 of its
+ * line j of h; scale k / 16. Pairs of blocks: [2 blocks][16 f16 d][2 blocks], the last block perhaps alone. */
 typedef struct cpu_q6_k {
-  cpu_line l[32];
-  cpu_line h[16];
   cpu_line scales[4]; /* int8 */
+  struct {
+    cpu_line h[8];
+    cpu_line l[16];
+  } half[2];
 } cpu_q6_k;
 
 static_assert(sizeof(cpu_q4_k) == 144 * 16 && sizeof(cpu_q5_k) == 176 * 16 && sizeof(cpu_q6_k) == 208 * 16, "no padding");
 
-/* Where in a panel block i of n_blocks lies: its lines, and its scales d. */
-static inline size_t cpu_q6_k_at(int64_t i) {
-  return (size_t)(i / 2) * (2 * sizeof(cpu_q6_k) + 64) + (size_t)(i % 2) * sizeof(cpu_q6_k);
-}
-static inline size_t cpu_q6_k_d(int64_t i, int64_t n_blocks) {
+/* Where in a panel block i of n_blocks lies: its lines, and its scales d. Lines are aligned to 64 bytes but for a last
+ * group of an odd number of blocks. */
+static inline size_t cpu_q6_k_at(int64_t i, int64_t n_blocks) {
   size_t n = (i | 1) < n_blocks ? 2 : 1;
-  return cpu_q6_k_at(i & ~(int64_t)1) + n * sizeof(cpu_q6_k) + (size_t)(i % 2) * 32;
+  return (size_t)(i / 2) * 2 * (sizeof(cpu_q6_k) + 32) + n * 32 + (size_t)(i % 2) * sizeof(cpu_q6_k);
 }
+static inline size_t cpu_q6_k_d(int64_t i) { return (size_t)(i / 2) * 2 * (sizeof(cpu_q6_k) + 32) + (size_t)(i % 2) * 32; }
 
 /* The same for blocks of 32 of n_lines lines each. */
-static inline size_t cpu_q32_at(int64_t i, int n_lines) {
-  return (size_t)(i / CPU_GROUP) * CPU_GROUP * ((size_t)n_lines * 64 + 32) + (size_t)(i % CPU_GROUP) * (size_t)n_lines * 64;
+static inline size_t cpu_q32_at(int64_t i, int64_t n_blocks, int n_lines) {
+  size_t first = (size_t)i / CPU_GROUP * CPU_GROUP, left = (size_t)n_blocks - first, n = left < CPU_GROUP ? left : CPU_GROUP;
+  return first * ((size_t)n_lines * 64 + 32) + n * 32 + ((size_t)i - first) * (size_t)n_lines * 64;
 }
-static inline size_t cpu_q32_d(int64_t i, int64_t n_blocks, int n_lines) {
-  int64_t first = i / CPU_GROUP * CPU_GROUP, n = n_blocks - first < CPU_GROUP ? n_blocks - first : CPU_GROUP;
-  return cpu_q32_at(first, n_lines) + (size_t)n * (size_t)n_lines * 64 + (size_t)(i - first) * 32;
+static inline size_t cpu_q32_d(int64_t i, int n_lines) {
+  size_t first = (size_t)i / CPU_GROUP * CPU_GROUP;
+  return first * ((size_t)n_lines * 64 + 32) + ((size_t)i - first) * 32;
 }
 
 /* ---- what the drivers of MM and MMX share (run_mm.c) ------------------------------------------------------------------ */

@@ -52,8 +52,8 @@ static void unpack_half(char *row, const void *from, int r) { memcpy(row, (const
 static void pack_block(quant_type type, const char *const *row, char *panel, int64_t i, int64_t n) {
   if (type == QUANT_Q8_0 || type == QUANT_Q4_0) {
     int n_lines = type == QUANT_Q8_0 ? CPU_Q8_0_LINES : CPU_Q4_0_LINES;
-    pack_halves(row, 0, panel + cpu_q32_d(i, n, n_lines));
-    pack_lines(row, 2, (cpu_line *)(panel + cpu_q32_at(i, n_lines)), n_lines);
+    pack_halves(row, 0, panel + cpu_q32_d(i, n_lines));
+    pack_lines(row, 2, (cpu_line *)(panel + cpu_q32_at(i, n, n_lines)), n_lines);
   } else if (type == QUANT_Q4_K) {
     cpu_q4_k *b = (cpu_q4_k *)panel + i;
     pack_halves(row, 0, b->d);
@@ -68,11 +68,13 @@ static void pack_block(quant_type type, const char *const *row, char *panel, int
     pack_lines(row, 16, b->h, 8);
     pack_lines(row, 48, b->q, 32);
   } else if (type == QUANT_Q6_K) {
-    cpu_q6_k *b = (cpu_q6_k *)(panel + cpu_q6_k_at(i));
-    pack_lines(row, 0, b->l, 32);
-    pack_lines(row, 128, b->h, 16);
+    cpu_q6_k *b = (cpu_q6_k *)(panel + cpu_q6_k_at(i, n));
+    for (int half = 0; half < 2; half++) {
+      pack_lines(row, 64 * (size_t)half, b->half[half].l, 16);
+      pack_lines(row, 128 + 32 * (size_t)half, b->half[half].h, 8);
+    }
     pack_lines(row, 192, b->scales, 4);
-    pack_halves(row, 208, panel + cpu_q6_k_d(i, n));
+    pack_halves(row, 208, panel + cpu_q6_k_d(i));
   }
 }
 
@@ -80,8 +82,8 @@ static void pack_block(quant_type type, const char *const *row, char *panel, int
 static void unpack_block(quant_type type, const char *panel, int r, int64_t i, int64_t n, char *block) {
   if (type == QUANT_Q8_0 || type == QUANT_Q4_0) {
     int n_lines = type == QUANT_Q8_0 ? CPU_Q8_0_LINES : CPU_Q4_0_LINES;
-    unpack_half(block, panel + cpu_q32_d(i, n, n_lines), r);
-    unpack_lines(block + 2, (const cpu_line *)(panel + cpu_q32_at(i, n_lines)), n_lines, r);
+    unpack_half(block, panel + cpu_q32_d(i, n_lines), r);
+    unpack_lines(block + 2, (const cpu_line *)(panel + cpu_q32_at(i, n, n_lines)), n_lines, r);
   } else if (type == QUANT_Q4_K) {
     const cpu_q4_k *b = (const cpu_q4_k *)panel + i;
     unpack_half(block, b->d, r);
@@ -96,11 +98,13 @@ static void unpack_block(quant_type type, const char *panel, int r, int64_t i, i
     unpack_lines(block + 16, b->h, 8, r);
     unpack_lines(block + 48, b->q, 32, r);
   } else if (type == QUANT_Q6_K) {
-    const cpu_q6_k *b = (const cpu_q6_k *)(panel + cpu_q6_k_at(i));
-    unpack_lines(block, b->l, 32, r);
-    unpack_lines(block + 128, b->h, 16, r);
+    const cpu_q6_k *b = (const cpu_q6_k *)(panel + cpu_q6_k_at(i, n));
+    for (int half = 0; half < 2; half++) {
+      unpack_lines(block + 64 * half, b->half[half].l, 16, r);
+      unpack_lines(block + 128 + 32 * half, b->half[half].h, 8, r);
+    }
     unpack_lines(block + 192, b->scales, 4, r);
-    unpack_half(block + 208, panel + cpu_q6_k_d(i, n), r);
+    unpack_half(block + 208, panel + cpu_q6_k_d(i), r);
   }
 }
 

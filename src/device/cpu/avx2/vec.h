@@ -14,12 +14,12 @@ typedef __m256i vec_i;
 typedef __m256 vec_f;
 
 #define VEC_COLUMNS 4        /* of a tile */
-#define VEC_DIRECT 2         /* of a tile that unpacks weights in registers */
-#define VEC_COLUMNS_PLAIN 6 /* of a tile of plain types, which keep one accumulator less */
+#define VEC_COLUMNS_PLAIN 6 /* of a tile of a plain type, which has no second accumulator */
+#define VEC_DIRECT 2         /* of a tile that unpacks blocks of 256 in registers */
+#define VEC_AHEAD 8192       /* bytes that weights are fetched ahead, into the second level cache */
 enum {
   VEC_LANES = 8,
 
-  VEC_PANELS = 1,
   VEC_ACC32 = 0,
   VEC_OFFSET_8 = 0,
   VEC_DEPTH_4 = 8, /* 8 * 2 * 15 * 128 = 30720 */
@@ -28,6 +28,8 @@ enum {
 };
 
 #define vec_in_memory(array) __asm__("" : "+m"(array))
+
+VEC_INLINE void vec_fetch(const char *p) { _mm_prefetch(p, _MM_HINT_T1); }
 
 /* ---- integers ------------------------------------------------------------------------------------------------------- */
 

@@ -13,13 +13,13 @@
 typedef __m512i vec_i;
 typedef __m512 vec_f;
 
-#define VEC_COLUMNS 6        /* of a tile */
-#define VEC_DIRECT 4         /* of a tile that unpacks weights in registers */
-#define VEC_COLUMNS_PLAIN 12 /* of a tile of plain types, which keep one accumulator less */
+#define VEC_COLUMNS 8        /* of a tile */
+#define VEC_COLUMNS_PLAIN 12 /* of a tile of a plain type, which has no second accumulator */
+#define VEC_DIRECT 8         /* of a tile that unpacks blocks of 256 in registers */
+#define VEC_AHEAD 8192       /* bytes that weights are fetched ahead, into the second level cache */
 enum {
   VEC_LANES = 16,
 
-  VEC_PANELS = 2,  /* of a tile */
   VEC_ACC32 = 1,   /* vec_dot accumulates int32, and may start from any int32 */
   VEC_OFFSET_8 = 128, /* what vec_weight_8 adds to a weight */
   /* dot products that may be added up before vec_scaled: any number */
@@ -28,6 +28,8 @@ enum {
 
 /* Keeps an array in memory, from where its elements are broadcast for nothing; compilers would take them out of vectors. */
 #define vec_in_memory(array) __asm__("" : "+m"(array))
+
+VEC_INLINE void vec_fetch(const char *p) { _mm_prefetch(p, _MM_HINT_T1); }
 
 /* ---- integers ------------------------------------------------------------------------------------------------------- */
 

@@ -53,10 +53,10 @@ static float row_q8_0(const char *panel, int row, int64_t k, const void *x) {
   int64_t n = k / 32;
   float y = 0;
   for (int64_t i = 0; i < n; i++) {
-    const cpu_line *q = (const cpu_line *)(panel + cpu_q32_at(i, CPU_Q8_0_LINES));
+    const cpu_line *q = (const cpu_line *)(panel + cpu_q32_at(i, n, CPU_Q8_0_LINES));
     int32_t sum = 0;
     for (int e = 0; e < 32; e++) sum += (int8_t)q[e / 4][row][e % 4] * a[i].q[e];
-    y = fmaf((float)sum, scale_at(panel + cpu_q32_d(i, n, CPU_Q8_0_LINES), row) * a[i].d, y);
+    y = fmaf((float)sum, scale_at(panel + cpu_q32_d(i, CPU_Q8_0_LINES), row) * a[i].d, y);
   }
   return y;
 }
@@ -66,13 +66,13 @@ static float row_q4_0(const char *panel, int row, int64_t k, const void *x) {
   int64_t n = k / 32;
   float y = 0;
   for (int64_t i = 0; i < n; i++) {
-    const cpu_line *q = (const cpu_line *)(panel + cpu_q32_at(i, CPU_Q4_0_LINES));
+    const cpu_line *q = (const cpu_line *)(panel + cpu_q32_at(i, n, CPU_Q4_0_LINES));
     int32_t sum = 0;
     for (int e = 0; e < 16; e++) {
       uint8_t byte = q[e / 4][row][e % 4];
       sum += ((byte & 15) - 8) * a[i].q[e] + ((byte >> 4) - 8) * a[i].q[16 + e];
     }
-    y = fmaf((float)sum, scale_at(panel + cpu_q32_d(i, n, CPU_Q4_0_LINES), row) * a[i].d, y);
+    y = fmaf((float)sum, scale_at(panel + cpu_q32_d(i, CPU_Q4_0_LINES), row) * a[i].d, y);
   }
   return y;
 }
@@ -130,16 +130,16 @@ static float row_q6_k(const char *panel, int row, int64_t k, const void *x) {
   int64_t n = k / 256;
   float y = 0;
   for (int64_t i = 0; i < n; i++) {
-    const cpu_q6_k *w = (const void *)(panel + cpu_q6_k_at(i));
+    const cpu_q6_k *w = (const void *)(panel + cpu_q6_k_at(i, n));
     int32_t sum = 0;
     for (int e = 0; e < 256; e++) {
       int half = e / 128, g = e % 128 / 32, j = e % 32 / 4, b = e % 4;
-      int low = (w->l[16 * half + 8 * (g % 2) + j][row][b] >> 4 * (g / 2)) & 15;
-      int high = (w->h[8 * half + j][row][b] >> 2 * g) & 3;
+      int low = (w->half[half].l[8 * (g % 2) + j][row][b] >> 4 * (g / 2)) & 15;
+      int high = (w->half[half].h[j][row][b] >> 2 * g) & 3;
       int scale = (int8_t)w->scales[e / 64][row][e / 16 % 4];
       sum += scale * ((low | high << 4) - 32) * a[i].q[e];
     }
-    y = fmaf((float)sum, scale_at(panel + cpu_q6_k_d(i, n), row) * a[i].d, y);
+    y = fmaf((float)sum, scale_at(panel + cpu_q6_k_d(i), row) * a[i].d, y);
   }
   return y;
 }
