@@ -423,8 +423,8 @@ static void test_utf8_complete(void **state) {
   }
   assert_int_equal(utf8_complete("", 0), 0);
   assert_int_equal(utf8_complete("\xe2\x82", 2), 0);
-  assert_int_equal(utf8_complete("\xe2\x82\x80" + 1, 1), 1); /* what stands before is not ours */
-  assert_int_equal(utf8_complete("\xe2\x82\x80" + 1, 2), 2);
+  assert_int_equal(utf8_complete(&"\xe2\x82\x80"[1], 1), 1); /* what stands before is not ours */
+  assert_int_equal(utf8_complete(&"\xe2\x82\x80"[1], 2), 2);
 }
 
 /* ---- JSON -------------------------------------------------------------------------------------------------------- */
