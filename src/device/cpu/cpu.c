@@ -9,10 +9,10 @@
 #include "device/cpu/cpu.h"
 
 cpu_driver *const cpu_drivers[OP_COUNT] = {
-    [OP_EMBED] = cpu_run_embed,   [OP_ROWS] = cpu_run_rows,     [OP_NORM] = cpu_run_norm, [OP_QUANT] = cpu_run_quant,
-    [OP_MM] = cpu_run_mm,         [OP_ROPE] = cpu_run_rope,     [OP_ANGLES] = cpu_run_angles, [OP_STORE] = cpu_run_store,
-    [OP_ATTEND] = cpu_run_attend, [OP_GLU] = cpu_run_glu,       [OP_ADD] = cpu_run_add,   [OP_SCALE] = cpu_run_scale,
-    [OP_CAP] = cpu_run_cap,       [OP_ROUTE] = cpu_run_route,   [OP_MMX] = cpu_run_mmx,   [OP_MIX] = cpu_run_mix,
+    [OP_EMBED] = cpu_run_embed,   [OP_ROWS] = cpu_run_rows,   [OP_NORM] = cpu_run_norm,     [OP_QUANT] = cpu_run_quant,
+    [OP_MM] = cpu_run_mm,         [OP_ROPE] = cpu_run_rope,   [OP_ANGLES] = cpu_run_angles, [OP_STORE] = cpu_run_store,
+    [OP_ATTEND] = cpu_run_attend, [OP_GLU] = cpu_run_glu,     [OP_ADD] = cpu_run_add,       [OP_SCALE] = cpu_run_scale,
+    [OP_CAP] = cpu_run_cap,       [OP_ROUTE] = cpu_run_route, [OP_MMX] = cpu_run_mmx,       [OP_MIX] = cpu_run_mix,
 };
 
 /* ---- open and close ------------------------------------------------------------------------------------------------- */
@@ -152,20 +152,24 @@ static status check_attention(const inspection *c) {
   const op_cache *cache = &c->p->caches[c->s->cache];
   bool known_k = quant_find((int64_t)cache->k_type), known_v = quant_find((int64_t)cache->v_type);
   TRY(all_f32(c));
-  TRY(check_cells(c, "K", cache->k_type, cache->k_dim, known_k && (store ? !!k->put_k[cache->k_type] : !!k->score[cache->k_type])));
-  return check_cells(c, "V", cache->v_type, cache->v_dim, known_v && (store ? !!k->put_v[cache->v_type] : !!k->value[cache->v_type]));
+  TRY(check_cells(c, "K", cache->k_type, cache->k_dim,
+                  known_k && (store ? !!k->put_k[cache->k_type] : !!k->score[cache->k_type])));
+  return check_cells(c, "V", cache->v_type, cache->v_dim,
+                     known_v && (store ? !!k->put_v[cache->v_type] : !!k->value[cache->v_type]));
 }
 
 static status check_norm(const inspection *c) {
   const op_value *dst = &c->p->values[c->s->dst];
-  if (c->s->group < 1 || dst->cols % c->s->group) return wants(c, "dst", "columns beyond whole groups", c->s->group < 1 ? dst->cols : dst->cols % c->s->group, 0);
+  if (c->s->group < 1 || dst->cols % c->s->group)
+    return wants(c, "dst", "columns beyond whole groups", c->s->group < 1 ? dst->cols : dst->cols % c->s->group, 0);
   return all_f32(c);
 }
 
 static status cpu_supports(const device *d, const device_program *p, const op_step *s, error *err) {
   const inspection c = {&((const cpu_device *)d)->kernels, p, s, err};
   if ((unsigned)s->op >= OP_COUNT || !cpu_drivers[s->op])
-    return base_fail(err, TANDEM_ERROR_UNSUPPORTED, "op", "cpu: step %td: op %d has no driver, there are %d", s - p->steps, (int)s->op, OP_COUNT);
+    return base_fail(err, TANDEM_ERROR_UNSUPPORTED, "op", "cpu: step %td: op %d has no driver, there are %d", s - p->steps,
+                     (int)s->op, OP_COUNT);
   switch (s->op) {
   case OP_EMBED: return check_embed(&c);
   case OP_QUANT: return check_quant(&c);
@@ -211,9 +215,11 @@ static status cpu_run_batch(device *d, const device_program *p, const device_bin
   cpu_device *c = (cpu_device *)d;
   char *work = bind->work;
   if (batch->n_tokens < 1 || batch->n_tokens > p->max_tokens)
-    return base_fail(err, TANDEM_ERROR_ARGUMENT, "n_tokens", "cpu: batch of %d tokens, must be 1 to %d", batch->n_tokens, p->max_tokens);
+    return base_fail(err, TANDEM_ERROR_ARGUMENT, "n_tokens", "cpu: batch of %d tokens, must be 1 to %d", batch->n_tokens,
+                     p->max_tokens);
   if (batch->n_outputs < 0 || batch->n_outputs > p->max_outputs)
-    return base_fail(err, TANDEM_ERROR_ARGUMENT, "n_outputs", "cpu: batch of %d outputs, must be 0 to %d", batch->n_outputs, p->max_outputs);
+    return base_fail(err, TANDEM_ERROR_ARGUMENT, "n_outputs", "cpu: batch of %d outputs, must be 0 to %d", batch->n_outputs,
+                     p->max_outputs);
   memset(work, 0, counters_bytes(p));
   cpu_run r = {
       .device = c,

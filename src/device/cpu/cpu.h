@@ -47,6 +47,9 @@ typedef void cpu_value_fn(const void *v, int dim, const int *lo, const int *hi, 
 /* Writes one row of K (or V) of one head into cell `cell` of its block, rounded to the type (Q8_0 as quant encodes it). */
 typedef void cpu_cell_fn(void *block, int cell, const float *x, int dim);
 
+/* Score and value fetch ahead within their block; its first CPU_FETCH bytes are the caller's business. */
+enum { CPU_FETCH = 8192 };
+
 typedef struct cpu_kernels {
   cpu_mm_fn *mm[QUANT_TYPE_END];
   cpu_score_fn *score[QUANT_TYPE_END];

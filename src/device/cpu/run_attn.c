@@ -13,9 +13,9 @@
 #include "device/cpu/cpu.h"
 
 enum {
-  TILE_COLUMNS = 32,           /* most columns of a tile: 32 KiB of scores */
-  FEW_TILES = 16,              /* a thread: with fewer, blocks become units */
-  SLOT_BYTES = 512 * 1024,     /* of partial results, a thread; always MIN_SLOTS for each of few tiles */
+  TILE_COLUMNS = 32,       /* most columns of a tile: 32 KiB of scores */
+  FEW_TILES = 16,          /* a thread: with fewer, blocks become units */
+  SLOT_BYTES = 512 * 1024, /* of partial results, a thread; always MIN_SLOTS for each of few tiles */
   MIN_SLOTS = 2,
 };
 
@@ -28,6 +28,12 @@ static char *block_at(const cpu_run *r, const op_cache *c, bool v, int32_t seque
   char *store = r->bind->stores[c->group];
   if (v) return store + c->v_offset + (size_t)page * c->v_page + (size_t)head * c->v_block;
   return store + c->k_offset + (size_t)page * c->k_page + (size_t)head * c->k_block;
+}
+
+/* The first bytes of a block into the second level cache, while the block before it is worked on. */
+static void fetch_block(const char *block, size_t block_bytes) {
+  size_t n = block_bytes < CPU_FETCH ? block_bytes : CPU_FETCH;
+  for (size_t i = 0; i < n; i += 64) __builtin_prefetch(block + i, 0, 2);
 }
 
 /* ---- STORE ---------------------------------------------------------------------------------------------------------- */
@@ -46,8 +52,10 @@ void cpu_run_store(const cpu_run *r, int i_step, int i_thread) {
     const float *k_row = (const float *)(void *)(cpu_at(r, k) + (size_t)t * k->stride);
     const float *v_row = (const float *)(void *)(cpu_at(r, v) + (size_t)t * v->stride);
     int cell = (int)(position % CPU_BLOCK);
-    r->device->kernels.put_k[c->k_type](block_at(r, c, false, b->sequences[t], position / CPU_BLOCK, head), cell, k_row + head * c->k_dim, c->k_dim);
-    r->device->kernels.put_v[c->v_type](block_at(r, c, true, b->sequences[t], position / CPU_BLOCK, head), cell, v_row + head * c->v_dim, c->v_dim);
+    r->device->kernels.put_k[c->k_type](block_at(r, c, false, b->sequences[t], position / CPU_BLOCK, head), cell,
+                                        k_row + head * c->k_dim, c->k_dim);
+    r->device->kernels.put_v[c->v_type](block_at(r, c, true, b->sequences[t], position / CPU_BLOCK, head), cell,
+                                        v_row + head * c->v_dim, c->v_dim);
   }
 }
 
@@ -63,15 +71,15 @@ typedef struct attend {
   const op_step *s;
   const op_cache *c;
   const op_value *q, *dst;
-  int group;               /* query heads of a KV head */
-  int tile_heads;          /* query heads of a tile */
-  int head_tiles;          /* tiles that share a KV head */
+  int group;      /* query heads of a KV head */
+  int tile_heads; /* query heads of a tile */
+  int head_tiles; /* tiles that share a KV head */
   int tile_tokens;
   int64_t n_chunks, n_tiles, most_blocks;
-  const chunk *chunks;     /* this thread's areas from here on */
-  float *scores;           /* [TILE_COLUMNS][CPU_BLOCK] */
-  float *o, *o_block;      /* [TILE_COLUMNS][o_stride] */
-  int64_t o_stride;        /* v_dim rounded up to a cache line */
+  const chunk *chunks; /* this thread's areas from here on */
+  float *scores;       /* [TILE_COLUMNS][CPU_BLOCK] */
+  float *o, *o_block;  /* [TILE_COLUMNS][o_stride] */
+  int64_t o_stride;    /* v_dim rounded up to a cache line */
 } attend;
 
 static int64_t row_floats(int dim) { return (dim + 15) / 16 * 16; }
@@ -103,8 +111,12 @@ size_t cpu_attn_shared(const device_program *p, int n_threads) {
 }
 
 /* Positions a token sees: first .. position. */
-static int64_t first_seen(const op_cache *c, int64_t position) { return c->window > 0 ? max_of(0, position - c->window + 1) : 0; }
-static int64_t first_block(const attend *a, const chunk *u) { return first_seen(a->c, a->r->batch->positions[u->first]) / CPU_BLOCK; }
+static int64_t first_seen(const op_cache *c, int64_t position) {
+  return c->window > 0 ? max_of(0, position - c->window + 1) : 0;
+}
+static int64_t first_block(const attend *a, const chunk *u) {
+  return first_seen(a->c, a->r->batch->positions[u->first]) / CPU_BLOCK;
+}
 static int64_t n_blocks(const attend *a, const chunk *u) {
   return a->r->batch->positions[u->first + u->n - 1] / CPU_BLOCK - first_block(a, u) + 1;
 }
@@ -133,7 +145,11 @@ static void set_tiles(attend *a, chunk *chunks, int tile_heads) {
 
 static attend attend_of(const cpu_run *r, int i_step, int i_thread) {
   const op_step *s = &r->program->steps[i_step];
-  attend a = {.r = r, .s = s, .c = &r->program->caches[s->cache], .q = &r->program->values[s->src[0]], .dst = &r->program->values[s->dst]};
+  attend a = {.r = r,
+              .s = s,
+              .c = &r->program->caches[s->cache],
+              .q = &r->program->values[s->src[0]],
+              .dst = &r->program->values[s->dst]};
   char *work = r->work + (size_t)i_thread * r->work_stride;
   a.group = s->n_heads / a.c->n_heads;
   a.o_stride = row_floats(a.c->v_dim);
@@ -143,7 +159,8 @@ static attend attend_of(const cpu_run *r, int i_step, int i_thread) {
   a.o_block = a.o + TILE_COLUMNS * a.o_stride;
   set_tiles(&a, (chunk *)(void *)work, (int)min_of(a.group, TILE_COLUMNS));
   /* One block and fewer KV heads than threads: the query heads are split. */
-  while (a.n_tiles < r->device->n_threads && a.most_blocks == 1 && a.tile_heads > 1) set_tiles(&a, (chunk *)(void *)work, (a.tile_heads + 1) / 2);
+  while (a.n_tiles < r->device->n_threads && a.most_blocks == 1 && a.tile_heads > 1)
+    set_tiles(&a, (chunk *)(void *)work, (a.tile_heads + 1) / 2);
   return a;
 }
 
@@ -152,7 +169,7 @@ static attend attend_of(const cpu_run *r, int i_step, int i_thread) {
 typedef struct tile {
   const chunk *chunk;
   int kv_head, first_head, n_heads;
-  int n_cols;                     /* [token][head] */
+  int n_cols; /* [token][head] */
   int32_t sequence;
   int64_t first_block, n_blocks;
   const float *q[TILE_COLUMNS];
@@ -180,8 +197,10 @@ static void tile_at(const attend *a, int64_t i, tile *t) {
 }
 
 /* Scores, softmax and values of block i_block for the columns that see it, which are columns c0 .. c1 - 1. Results go to
- * o[c], m[c] and l[c]; l[c] of a column that sees nothing is set to 0, which no sum can be. */
-static void attend_block(const attend *a, const tile *t, int64_t i_block, float *const *o, float *m, float *l) {
+ * o[c], m[c] and l[c]; l[c] of a column that sees nothing is set to 0, which no sum can be. `next` is the K block that this
+ * thread will read after this one, or NULL. */
+static void attend_block(const attend *a, const tile *t, int64_t i_block, const char *next, float *const *o, float *m,
+                         float *l) {
   const cpu_kernels *k = &a->r->device->kernels;
   int lo[TILE_COLUMNS], hi[TILE_COLUMNS], c0 = t->n_cols, c1 = 0, end = 0;
   float *s[TILE_COLUMNS];
@@ -197,12 +216,16 @@ static void attend_block(const attend *a, const tile *t, int64_t i_block, float 
     end = hi[c] > end ? hi[c] : end;
   }
   if (c0 >= c1) return;
+  const char *k_block = block_at(a->r, a->c, false, t->sequence, i_block, t->kv_head);
+  const char *v_block = block_at(a->r, a->c, true, t->sequence, i_block, t->kv_head);
   int n = c1 - c0;
-  k->score[a->c->k_type](block_at(a->r, a->c, false, t->sequence, i_block, t->kv_head), a->c->k_dim, (end + 15) / 16, t->q + c0, s + c0, n);
+  fetch_block(v_block, a->c->v_block);
+  k->score[a->c->k_type](k_block, a->c->k_dim, (end + 15) / 16, t->q + c0, s + c0, n);
+  if (next) fetch_block(next, a->c->k_block);
   for (int c = c0; c < c1; c++) k->softmax(s[c], lo[c], hi[c], a->s->scale, a->s->softcap, &m[c], &l[c]);
   const float *p[TILE_COLUMNS];
   for (int c = c0; c < c1; c++) p[c] = s[c];
-  k->value[a->c->v_type](block_at(a->r, a->c, true, t->sequence, i_block, t->kv_head), a->c->v_dim, lo + c0, hi + c0, p + c0, o + c0, n);
+  k->value[a->c->v_type](v_block, a->c->v_dim, lo + c0, hi + c0, p + c0, o + c0, n);
 }
 
 /* Joins a block's result to the running one of a column; the first result is the running one. */
@@ -217,7 +240,9 @@ static void join(const attend *a, float *o, float *m, float *l, const float *o_b
   }
 }
 
-static void finish(const attend *a, const float *o, float l, float *dst) { a->r->device->kernels.scale(o, 1.0f / l, dst, a->c->v_dim); }
+static void finish(const attend *a, const float *o, float l, float *dst) {
+  a->r->device->kernels.scale(o, 1.0f / l, dst, a->c->v_dim);
+}
 
 static void attend_tile(const attend *a, int64_t i) {
   float m[TILE_COLUMNS], l[TILE_COLUMNS], m_block[TILE_COLUMNS], l_block[TILE_COLUMNS];
@@ -228,10 +253,11 @@ static void attend_tile(const attend *a, int64_t i) {
     o[c] = a->o + c * a->o_stride;
     o_block[c] = a->o_block + c * a->o_stride;
   }
-  attend_block(a, &t, t.first_block, o, m, l);
-  for (int64_t b = 1; b < t.n_blocks; b++) {
-    attend_block(a, &t, t.first_block + b, o_block, m_block, l_block);
-    for (int c = 0; c < t.n_cols; c++) join(a, o[c], &m[c], &l[c], o_block[c], m_block[c], l_block[c]);
+  for (int64_t b = 0; b < t.n_blocks; b++) {
+    int64_t i_block = t.first_block + b;
+    const char *next = b + 1 < t.n_blocks ? block_at(a->r, a->c, false, t.sequence, i_block + 1, t.kv_head) : NULL;
+    attend_block(a, &t, i_block, next, b ? o_block : o, b ? m_block : m, b ? l_block : l);
+    for (int c = 0; b && c < t.n_cols; c++) join(a, o[c], &m[c], &l[c], o_block[c], m_block[c], l_block[c]);
   }
   for (int c = 0; c < t.n_cols; c++) finish(a, o[c], l[c], t.dst[c]);
 }
@@ -255,11 +281,28 @@ static slots slots_of(const attend *a) {
   return s;
 }
 
-static void attend_slot(const attend *a, const tile *t, int64_t i_block, float *slot, int64_t column) {
+/* Which block of which tile a unit is. */
+typedef struct unit {
+  tile t;
+  int64_t i_tile, i_block; /* the block counted from the tile's first */
+  const char *k;           /* NULL: there is no such unit, or no such block in the tile */
+} unit;
+
+static void unit_at(const attend *a, int64_t i, int64_t b0, int64_t n, unit *u) {
+  u->k = NULL;
+  u->i_tile = i / n;
+  if (u->i_tile >= a->n_tiles) return;
+  tile_at(a, u->i_tile, &u->t);
+  u->i_block = b0 + i % n;
+  if (u->i_block < u->t.n_blocks)
+    u->k = block_at(a->r, a->c, false, u->t.sequence, u->t.first_block + u->i_block, u->t.kv_head);
+}
+
+static void attend_slot(const attend *a, const unit *u, const char *next, float *slot, int64_t column) {
   float *o[TILE_COLUMNS], m[TILE_COLUMNS], l[TILE_COLUMNS];
-  for (int c = 0; c < t->n_cols; c++) o[c] = slot + c * column;
-  attend_block(a, t, i_block, o, m, l);
-  for (int c = 0; c < t->n_cols; c++) {
+  for (int c = 0; c < u->t.n_cols; c++) o[c] = slot + c * column;
+  attend_block(a, &u->t, u->t.first_block + u->i_block, next, o, m, l);
+  for (int c = 0; c < u->t.n_cols; c++) {
     o[c][a->o_stride] = m[c];
     o[c][a->o_stride + 1] = l[c];
   }
@@ -274,20 +317,25 @@ static void join_slots(const attend *a, const slots *s, float *first, int64_t fr
   }
 }
 
-/* Blocks b0 .. b1 - 1 of every tile, counted from its first. Slots begin with slot 0 in the first wave, 1 in others. */
-static void attend_wave(const attend *a, const slots *s, pool_counter *units, int i_thread, int64_t b0, int64_t b1) {
+/* Units of blocks b0 .. b1 - 1 of every tile, counted from its first. A thread claims its next unit before it does the last
+ * one, so that it knows what to fetch. */
+static void attend_units(const attend *a, const slots *s, pool_counter *units, int64_t b0, int64_t b1) {
   int64_t n = b1 - b0, first_slot = b0 > 0;
-  tile t;
-  for (int64_t u; (u = pool_claim(units, 1)) < a->n_tiles * n;) {
-    tile_at(a, u / n, &t);
-    int64_t b = b0 + u % n;
-    if (b < t.n_blocks) attend_slot(a, &t, t.first_block + b, s->first + u / n * s->tile + (first_slot + u % n) * s->slot, s->column);
+  unit u[2]; /* this one and the next */
+  unit_at(a, pool_claim(units, 1), b0, n, &u[0]);
+  for (int i = 0; u[i].i_tile < a->n_tiles; i = !i) {
+    unit_at(a, pool_claim(units, 1), b0, n, &u[!i]);
+    float *slot = s->first + u[i].i_tile * s->tile + (first_slot + u[i].i_block - b0) * s->slot;
+    if (u[i].k) attend_slot(a, &u[i], u[!i].k, slot, s->column);
   }
-  pool_barrier(a->r->device->pool);
-  if (i_thread == 0) atomic_store_explicit(&units->next, 0, memory_order_relaxed);
+}
+
+/* Joins the results of those blocks to slot 0, which they begin with in the first wave, and finishes after the last. */
+static void join_units(const attend *a, const slots *s, int i_thread, int64_t b0, int64_t b1) {
+  tile t;
   for (int64_t i = 0; i < a->n_tiles; i++) {
     tile_at(a, i, &t);
-    int64_t end = first_slot + min_of(b1, t.n_blocks) - b0;
+    int64_t end = (b0 > 0) + min_of(b1, t.n_blocks) - b0;
     for (int c = 0; c < t.n_cols; c++) {
       if ((i * t.n_cols + c) % a->r->device->n_threads != i_thread) continue;
       float *first = s->first + i * s->tile + c * s->column;
@@ -295,7 +343,18 @@ static void attend_wave(const attend *a, const slots *s, pool_counter *units, in
       if (b1 == a->most_blocks) finish(a, first, first[a->o_stride + 1], t.dst[c]);
     }
   }
-  pool_barrier(a->r->device->pool);
+}
+
+static void attend_waves(const attend *a, pool_counter *units, int i_thread) {
+  slots s = slots_of(a);
+  for (int64_t b0 = 0, b1; b0 < a->most_blocks; b0 = b1) {
+    b1 = min_of(a->most_blocks, b0 + s.n - (b0 > 0));
+    attend_units(a, &s, units, b0, b1);
+    pool_barrier(a->r->device->pool);
+    if (i_thread == 0) atomic_store_explicit(&units->next, 0, memory_order_relaxed);
+    join_units(a, &s, i_thread, b0, b1);
+    pool_barrier(a->r->device->pool);
+  }
 }
 
 void cpu_run_attend(const cpu_run *r, int i_step, int i_thread) {
@@ -306,9 +365,5 @@ void cpu_run_attend(const cpu_run *r, int i_step, int i_thread) {
     for (int64_t i; (i = pool_claim(units, 1)) < a.n_tiles;) attend_tile(&a, i);
     return;
   }
-  slots s = slots_of(&a);
-  for (int64_t b = 0, end; b < a.most_blocks; b = end) {
-    end = min_of(a.most_blocks, b + s.n - (b > 0));
-    attend_wave(&a, &s, units, i_thread, b, end);
-  }
+  attend_waves(&a, units, i_thread);
 }

@@ -93,7 +93,8 @@ void cpu_run_rope(const cpu_run *r, int i_step, int i_thread) {
   part p = part_of(r, i_thread, op_rows_of(o.dst, r->batch), o.dst->cols, dim);
   for (int64_t t = p.r0; t < p.r1; t++)
     for (int64_t c = p.c0; c < p.c1; c += dim)
-      r->device->kernels.rope(floats(r, o.a, t) + c, floats(r, o.b, t), floats(r, o.dst, t) + c, dim, o.s->rope.n_rot, o.s->rope.neox);
+      r->device->kernels.rope(floats(r, o.a, t) + c, floats(r, o.b, t), floats(r, o.dst, t) + c, dim, o.s->rope.n_rot,
+                              o.s->rope.neox);
 }
 
 void cpu_run_angles(const cpu_run *r, int i_step, int i_thread) {
@@ -109,7 +110,8 @@ void cpu_run_glu(const cpu_run *r, int i_step, int i_thread) {
   operands o = operands_of(r, i_step);
   part p = part_of(r, i_thread, op_rows_of(o.dst, r->batch), o.dst->cols, GRAIN);
   for (int64_t t = p.r0; t < p.r1; t++)
-    r->device->kernels.glu[o.s->act](floats(r, o.a, t) + p.c0, floats(r, o.b, t) + p.c0, floats(r, o.dst, t) + p.c0, p.c1 - p.c0);
+    r->device->kernels.glu[o.s->act](floats(r, o.a, t) + p.c0, floats(r, o.b, t) + p.c0, floats(r, o.dst, t) + p.c0,
+                                     p.c1 - p.c0);
 }
 
 void cpu_run_add(const cpu_run *r, int i_step, int i_thread) {

@@ -10,15 +10,20 @@
 
 #define VECF_INLINE static inline __attribute__((always_inline))
 
-typedef struct vecf { __m256 a, b; } vecf;
-typedef struct veci { __m256i a, b; } veci;
+typedef struct vecf {
+  __m256 a, b;
+} vecf;
+typedef struct veci {
+  __m256i a, b;
+} veci;
 typedef vecf vecm; /* a truth value a lane: all bits or none */
 
 /* Tile of attn.inc: 1 vector x 6 columns are 12 accumulators, 2 registers of K or V, and a broadcast: 15 of 16. */
 #define VECF_TILE_VECTORS 1
 #define VECF_TILE_COLUMNS 6
 
-#define VECF_PAIR(type, f, x, y) (type){f((x).a, (y).a), f((x).b, (y).b)}
+#define VECF_PAIR(type, f, x, y)                                                                                               \
+  (type) { f((x).a, (y).a), f((x).b, (y).b) }
 
 VECF_INLINE vecf vecf_zero(void) { return (vecf){_mm256_setzero_ps(), _mm256_setzero_ps()}; }
 VECF_INLINE vecf vecf_all(float x) { return (vecf){_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
@@ -46,7 +51,9 @@ VECF_INLINE vecf vecf_add(vecf x, vecf y) { return VECF_PAIR(vecf, _mm256_add_ps
 VECF_INLINE vecf vecf_sub(vecf x, vecf y) { return VECF_PAIR(vecf, _mm256_sub_ps, x, y); }
 VECF_INLINE vecf vecf_mul(vecf x, vecf y) { return VECF_PAIR(vecf, _mm256_mul_ps, x, y); }
 VECF_INLINE vecf vecf_div(vecf x, vecf y) { return VECF_PAIR(vecf, _mm256_div_ps, x, y); }
-VECF_INLINE vecf vecf_fma(vecf x, vecf y, vecf z) { return (vecf){_mm256_fmadd_ps(x.a, y.a, z.a), _mm256_fmadd_ps(x.b, y.b, z.b)}; }
+VECF_INLINE vecf vecf_fma(vecf x, vecf y, vecf z) {
+  return (vecf){_mm256_fmadd_ps(x.a, y.a, z.a), _mm256_fmadd_ps(x.b, y.b, z.b)};
+}
 VECF_INLINE vecf vecf_max(vecf x, vecf y) { return VECF_PAIR(vecf, _mm256_max_ps, x, y); } /* x > y ? x : y */
 
 VECF_INLINE veci vecf_bits(vecf x) { return (veci){_mm256_castps_si256(x.a), _mm256_castps_si256(x.b)}; }
@@ -62,13 +69,21 @@ VECF_INLINE veci vecf_round(vecf x) { return (veci){_mm256_cvtps_epi32(x.a), _mm
 VECF_INLINE veci vecf_truncate(vecf x) { return (veci){_mm256_cvttps_epi32(x.a), _mm256_cvttps_epi32(x.b)}; }
 VECF_INLINE vecf veci_to_f(veci x) { return (vecf){_mm256_cvtepi32_ps(x.a), _mm256_cvtepi32_ps(x.b)}; }
 
-VECF_INLINE vecm vecf_less(vecf x, vecf y) { return (vecm){_mm256_cmp_ps(x.a, y.a, _CMP_LT_OQ), _mm256_cmp_ps(x.b, y.b, _CMP_LT_OQ)}; }
-VECF_INLINE vecm vecf_at_least(vecf x, vecf y) { return (vecm){_mm256_cmp_ps(x.a, y.a, _CMP_GE_OQ), _mm256_cmp_ps(x.b, y.b, _CMP_GE_OQ)}; }
-VECF_INLINE vecm vecf_is_nan(vecf x) { return (vecm){_mm256_cmp_ps(x.a, x.a, _CMP_UNORD_Q), _mm256_cmp_ps(x.b, x.b, _CMP_UNORD_Q)}; }
+VECF_INLINE vecm vecf_less(vecf x, vecf y) {
+  return (vecm){_mm256_cmp_ps(x.a, y.a, _CMP_LT_OQ), _mm256_cmp_ps(x.b, y.b, _CMP_LT_OQ)};
+}
+VECF_INLINE vecm vecf_at_least(vecf x, vecf y) {
+  return (vecm){_mm256_cmp_ps(x.a, y.a, _CMP_GE_OQ), _mm256_cmp_ps(x.b, y.b, _CMP_GE_OQ)};
+}
+VECF_INLINE vecm vecf_is_nan(vecf x) {
+  return (vecm){_mm256_cmp_ps(x.a, x.a, _CMP_UNORD_Q), _mm256_cmp_ps(x.b, x.b, _CMP_UNORD_Q)};
+}
 VECF_INLINE vecm vecm_range(int lo, int hi) { /* 0 <= lo < hi <= 16 */
   return vecf_from_bits(veci_and(veci_more(veci_all(hi), veci_lanes()), veci_more(veci_lanes(), veci_all(lo - 1))));
 }
-VECF_INLINE vecf vecf_choose(vecm m, vecf x, vecf y) { return (vecf){_mm256_blendv_ps(y.a, x.a, m.a), _mm256_blendv_ps(y.b, x.b, m.b)}; }
+VECF_INLINE vecf vecf_choose(vecm m, vecf x, vecf y) {
+  return (vecf){_mm256_blendv_ps(y.a, x.a, m.a), _mm256_blendv_ps(y.b, x.b, m.b)};
+}
 VECF_INLINE veci veci_choose(vecm m, veci x, veci y) { return vecf_bits(vecf_choose(m, vecf_from_bits(x), vecf_from_bits(y))); }
 
 /* The 16 lanes joined by the tree of 8, 4, 2, 1. */

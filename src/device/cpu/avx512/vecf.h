@@ -41,14 +41,16 @@ VECF_INLINE veci veci_or(veci a, veci b) { return _mm512_or_si512(a, b); }
 VECF_INLINE veci veci_max(veci a, veci b) { return _mm512_max_epi32(a, b); }
 #define veci_shl(a, n) _mm512_slli_epi32(a, n)
 #define veci_shr(a, n) _mm512_srli_epi32(a, n)
-VECF_INLINE veci vecf_round(vecf a) { return _mm512_cvtps_epi32(a); }     /* to nearest even */
+VECF_INLINE veci vecf_round(vecf a) { return _mm512_cvtps_epi32(a); } /* to nearest even */
 VECF_INLINE veci vecf_truncate(vecf a) { return _mm512_cvttps_epi32(a); }
 VECF_INLINE vecf veci_to_f(veci a) { return _mm512_cvtepi32_ps(a); }
 
 VECF_INLINE vecm vecf_less(vecf a, vecf b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
 VECF_INLINE vecm vecf_at_least(vecf a, vecf b) { return _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ); }
 VECF_INLINE vecm vecf_is_nan(vecf a) { return _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q); }
-VECF_INLINE vecm vecm_range(int lo, int hi) { return (__mmask16)((0xffffu << lo) & (0xffffu >> (16 - hi))); } /* 0 <= lo < hi <= 16 */
+VECF_INLINE vecm vecm_range(int lo, int hi) { /* 0 <= lo < hi <= 16 */
+  return (__mmask16)((0xffffu << lo) & (0xffffu >> (16 - hi)));
+}
 VECF_INLINE vecf vecf_choose(vecm m, vecf a, vecf b) { return _mm512_mask_blend_ps(m, b, a); } /* m ? a : b */
 VECF_INLINE veci veci_choose(vecm m, veci a, veci b) { return _mm512_mask_blend_epi32(m, b, a); }
 
@@ -74,7 +76,9 @@ VECF_INLINE vecf vecf_from_bf16(const void *p) {
 }
 VECF_INLINE vecf vecf_from_i8(const void *p) { return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(p))); }
 VECF_INLINE vecf vecf_all_f16(const uint16_t *p) { return _mm512_set1_ps(_cvtsh_ss(*p)); }
-VECF_INLINE void vecf_to_f16(void *p, vecf a) { _mm256_storeu_si256(p, _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)); }
+VECF_INLINE void vecf_to_f16(void *p, vecf a) {
+  _mm256_storeu_si256(p, _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
 /* The low 16, or 8, bits of each lane. */
 VECF_INLINE void veci_to_16(void *p, veci a) { _mm256_storeu_si256(p, _mm512_cvtepi32_epi16(a)); }
 VECF_INLINE __m128i veci_to_8(veci a) { return _mm512_cvtepi32_epi8(a); }

@@ -17,19 +17,28 @@ static float q8_at(const void *block, int dim, size_t i, size_t i_scale) {
 
 static float k_f32(const void *k, int p, int d, int dim) { return ((const float *)k)[k_index(p, d, dim)]; }
 static float k_f16(const void *k, int p, int d, int dim) { return quant_f16_to_f32(((const uint16_t *)k)[k_index(p, d, dim)]); }
-static float k_bf16(const void *k, int p, int d, int dim) { return quant_bf16_to_f32(((const uint16_t *)k)[k_index(p, d, dim)]); }
-static float k_q8_0(const void *k, int p, int d, int dim) { return q8_at(k, dim, k_index(p, d, dim), k_index(p, d / 32, dim / 32)); }
+static float k_bf16(const void *k, int p, int d, int dim) {
+  return quant_bf16_to_f32(((const uint16_t *)k)[k_index(p, d, dim)]);
+}
+static float k_q8_0(const void *k, int p, int d, int dim) {
+  return q8_at(k, dim, k_index(p, d, dim), k_index(p, d / 32, dim / 32));
+}
 
 static float v_f32(const void *v, int p, int d, int dim) { return ((const float *)v)[v_index(p, d, dim)]; }
 static float v_f16(const void *v, int p, int d, int dim) { return quant_f16_to_f32(((const uint16_t *)v)[v_index(p, d, dim)]); }
-static float v_bf16(const void *v, int p, int d, int dim) { return quant_bf16_to_f32(((const uint16_t *)v)[v_index(p, d, dim)]); }
-static float v_q8_0(const void *v, int p, int d, int dim) { return q8_at(v, dim, v_index(p, d, dim), v_index(p, d / 32, dim / 32)); }
+static float v_bf16(const void *v, int p, int d, int dim) {
+  return quant_bf16_to_f32(((const uint16_t *)v)[v_index(p, d, dim)]);
+}
+static float v_q8_0(const void *v, int p, int d, int dim) {
+  return q8_at(v, dim, v_index(p, d, dim), v_index(p, d / 32, dim / 32));
+}
 
 typedef float element_fn(const void *block, int p, int d, int dim);
 
 /* ---- score and value ------------------------------------------------------------------------------------------------ */
 
-static inline void score(element_fn *at, const void *k, int dim, int n_sub, const float *const *q, float *const *s, int n_cols) {
+static inline void score(element_fn *at, const void *k, int dim, int n_sub, const float *const *q, float *const *s,
+                         int n_cols) {
   for (int p = 0; p < 16 * n_sub; p++)
     for (int c = 0; c < n_cols; c++) s[c][p] = 0;
   for (int p = 0; p < 16 * n_sub; p++)
@@ -39,8 +48,8 @@ static inline void score(element_fn *at, const void *k, int dim, int n_sub, cons
     }
 }
 
-static inline void value(element_fn *at, const void *v, int dim, const int *lo, const int *hi, const float *const *p, float *const *o,
-                         int n_cols) {
+static inline void value(element_fn *at, const void *v, int dim, const int *lo, const int *hi, const float *const *p,
+                         float *const *o, int n_cols) {
   int first = CPU_BLOCK, end = 0;
   for (int c = 0; c < n_cols; c++) {
     memset(o[c], 0, sizeof(float) * (size_t)dim);
@@ -55,15 +64,31 @@ static inline void value(element_fn *at, const void *v, int dim, const int *lo, 
     }
 }
 
-static void score_f32(const void *k, int dim, int n_sub, const float *const *q, float *const *s, int n_cols) { score(k_f32, k, dim, n_sub, q, s, n_cols); }
-static void score_f16(const void *k, int dim, int n_sub, const float *const *q, float *const *s, int n_cols) { score(k_f16, k, dim, n_sub, q, s, n_cols); }
-static void score_bf16(const void *k, int dim, int n_sub, const float *const *q, float *const *s, int n_cols) { score(k_bf16, k, dim, n_sub, q, s, n_cols); }
-static void score_q8_0(const void *k, int dim, int n_sub, const float *const *q, float *const *s, int n_cols) { score(k_q8_0, k, dim, n_sub, q, s, n_cols); }
+static void score_f32(const void *k, int dim, int n_sub, const float *const *q, float *const *s, int n_cols) {
+  score(k_f32, k, dim, n_sub, q, s, n_cols);
+}
+static void score_f16(const void *k, int dim, int n_sub, const float *const *q, float *const *s, int n_cols) {
+  score(k_f16, k, dim, n_sub, q, s, n_cols);
+}
+static void score_bf16(const void *k, int dim, int n_sub, const float *const *q, float *const *s, int n_cols) {
+  score(k_bf16, k, dim, n_sub, q, s, n_cols);
+}
+static void score_q8_0(const void *k, int dim, int n_sub, const float *const *q, float *const *s, int n_cols) {
+  score(k_q8_0, k, dim, n_sub, q, s, n_cols);
+}
 
-static void value_f32(const void *v, int dim, const int *lo, const int *hi, const float *const *p, float *const *o, int n) { value(v_f32, v, dim, lo, hi, p, o, n); }
-static void value_f16(const void *v, int dim, const int *lo, const int *hi, const float *const *p, float *const *o, int n) { value(v_f16, v, dim, lo, hi, p, o, n); }
-static void value_bf16(const void *v, int dim, const int *lo, const int *hi, const float *const *p, float *const *o, int n) { value(v_bf16, v, dim, lo, hi, p, o, n); }
-static void value_q8_0(const void *v, int dim, const int *lo, const int *hi, const float *const *p, float *const *o, int n) { value(v_q8_0, v, dim, lo, hi, p, o, n); }
+static void value_f32(const void *v, int dim, const int *lo, const int *hi, const float *const *p, float *const *o, int n) {
+  value(v_f32, v, dim, lo, hi, p, o, n);
+}
+static void value_f16(const void *v, int dim, const int *lo, const int *hi, const float *const *p, float *const *o, int n) {
+  value(v_f16, v, dim, lo, hi, p, o, n);
+}
+static void value_bf16(const void *v, int dim, const int *lo, const int *hi, const float *const *p, float *const *o, int n) {
+  value(v_bf16, v, dim, lo, hi, p, o, n);
+}
+static void value_q8_0(const void *v, int dim, const int *lo, const int *hi, const float *const *p, float *const *o, int n) {
+  value(v_q8_0, v, dim, lo, hi, p, o, n);
+}
 
 /* ---- cells ---------------------------------------------------------------------------------------------------------- */
 

@@ -1,7 +1,7 @@
 /* math: exp, tanh and what is made of them, as formulas of + - * / fma, comparisons and bit patterns only, so that vector code
  * repeats them operation for operation (vecf.h of each level). No libm but fmaf, which has one possible result.
  *
- * Largest errors, over all floats against double precision: exp 1.02 ulp, tanh 1.31 ulp. */
+ * Largest errors, over all floats against double precision: exp 1.10 ulp, tanh 1.34 ulp. */
 #ifndef CPU_SCALAR_MATH_H
 #define CPU_SCALAR_MATH_H
 
