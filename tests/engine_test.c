@@ -455,8 +455,47 @@ static void a_vocabulary_can_be_opened_alone(void **state) {
   tandem_engine_close(e);
 }
 
+typedef struct watched {
+  int n, cancel_at;
+  uint64_t done, total;
+} watched;
+
+static bool watch(void *user, const char *what, uint64_t done, uint64_t total) {
+  watched *w = user;
+  assert_string_equal(what, "load");
+  assert_true(done >= w->done && done <= total);
+  w->done = done;
+  w->total = total;
+  return ++w->n != w->cancel_at;
+}
+
+static void loading_shows_progress_and_can_be_cancelled(void **state) {
+  (void)state;
+  char path[256];
+  tandem_error err = {0};
+  tandem_engine_params p;
+  tandem_engine *e;
+  watched whole = {0};
+  assert_true(test_data(path, sizeof path, "models/tales-draft.gguf"));
+  tandem_engine_params_init(&p);
+  p.model = path;
+  p.progress = watch;
+  p.user = &whole;
+  ok(tandem_engine_open(&e, &p, &err), &err);
+  tandem_engine_close(e);
+  assert_true(whole.n > 5 && whole.done == whole.total);
+  for (int at = 1; at <= whole.n; at++) {
+    watched w = {.cancel_at = at};
+    p.user = &w;
+    assert_int_equal(tandem_engine_open(&e, &p, &err), TANDEM_ERROR_CANCELLED);
+    assert_null(e);
+    assert_int_equal(w.n, at);
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
+      cmocka_unit_test(loading_shows_progress_and_can_be_cancelled),
       cmocka_unit_test(a_vocabulary_can_be_opened_alone),
       cmocka_unit_test(threads_and_passes_do_not_change_a_bit),
       cmocka_unit_test(experts_do_not_change_a_bit),
