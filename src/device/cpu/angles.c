@@ -78,7 +78,7 @@ void cpu_angles(const op_rope *r, const float *factors, int32_t position, float 
     if (factors) theta = theta / (pair){(double)factors[i], n > 1 ? (double)factors[i + 1] : 1};
     pair angle = r->freq_scale * theta;
     if (r->yarn) {
-      pair ramp;
+      pair ramp = both(0);
       for (int j = 0; j < 2; j++) {
         double part = (i + j - r->low) / span;
         ramp[j] = 1 - (part < 0 ? 0 : part > 1 ? 1 : part);
