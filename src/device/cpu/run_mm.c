@@ -55,14 +55,11 @@ int64_t cpu_matrix_group(const cpu_matrix *m, int64_t n_columns, int64_t n_block
   const int64_t macs = 16 << 20, least = 8; /* units a thread */
   int64_t by_time = macs / (CPU_PANEL * m->k * n_columns);
   int64_t by_share = m->n_panels * n_blocks / (least * n_threads);
-  return max_of(2, min_of(by_time, by_share) & ~(int64_t)1); /* even: kernels take panels in pairs */
+  return max_of(1, min_of(by_time, by_share));
 }
 
-/* Panels first .. end of thread i of n, in pairs if there are enough. */
-static int64_t slab_start(int64_t n_panels, int i, int n) {
-  int64_t step = n_panels >= 4 * n ? 2 : 1;
-  return i == n ? n_panels : n_panels / step * i / n * step;
-}
+/* First panel of thread i of n. */
+static int64_t slab_start(int64_t n_panels, int i, int n) { return n_panels * i / n; }
 
 typedef struct rows {
   char *first;

@@ -14,12 +14,11 @@ typedef __m256i vec_i;
 typedef __m256 vec_f;
 
 #define VEC_COLUMNS 4        /* of a tile */
-#define VEC_COLUMNS_PLAIN 6 /* of a tile of a plain type, which has no second accumulator */
+#define VEC_COLUMNS_PLAIN 6  /* of a tile of a plain type, which has no second accumulator */
 #define VEC_DIRECT 2         /* of a tile that unpacks blocks of 256 in registers */
 #define VEC_AHEAD 8192       /* bytes that weights are fetched ahead, into the second level cache */
 enum {
   VEC_LANES = 8,
-
   VEC_ACC32 = 0,
   VEC_OFFSET_8 = 0,
   VEC_DEPTH_4 = 8, /* 8 * 2 * 15 * 128 = 30720 */
@@ -35,7 +34,6 @@ VEC_INLINE void vec_fetch(const char *p) { _mm_prefetch(p, _MM_HINT_T1); }
 
 VEC_INLINE vec_i vec_load(const void *p) { return _mm256_loadu_si256(p); }
 VEC_INLINE void vec_store(void *p, vec_i a) { _mm256_storeu_si256(p, a); }
-/* The same value, of which the compiler knows nothing: keeps it from reordering sums, which costs registers. */
 VEC_INLINE vec_i vec_pin(vec_i a) {
   __asm__("" : "+x"(a));
   return a;
@@ -65,12 +63,12 @@ VEC_INLINE vec_i vec_to_bit4(vec_i a, int down, int bit) {
 /* ---- dot products --------------------------------------------------------------------------------------------------- */
 
 /* int16 pairs: t + products of neighbours. */
-VEC_INLINE vec_i vec_dot(vec_i t, vec_i w, vec_i x) { return _mm256_add_epi16(t, _mm256_maddubs_epi16(w, x)); }
+VEC_INLINE vec_i vec_dot(vec_i t, vec_i w, vec_i x) { return vec_pin(_mm256_add_epi16(t, _mm256_maddubs_epi16(w, x))); }
 /* |w| times x with the sign of w: 2 * 128 * 127 = 32512 fits, one at a time. */
 VEC_INLINE vec_i vec_weight_8(vec_i w) { return w; }
 VEC_INLINE vec_i vec_dot_8(vec_i t, vec_i w, vec_i x) {
   vec_i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
-  return vec_add(t, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+  return vec_pin(vec_add(t, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1))));
 }
 VEC_INLINE vec_i vec_total(vec_i t) { return _mm256_madd_epi16(t, _mm256_set1_epi16(1)); }
 VEC_INLINE vec_i vec_scaled(vec_i i, vec_i t, vec_i scale) { return vec_add(i, _mm256_madd_epi16(t, scale)); }
@@ -112,6 +110,11 @@ VEC_INLINE vec_f vec_f_add(vec_f a, vec_f b) { return _mm256_add_ps(a, b); }
 VEC_INLINE vec_f vec_f_mul(vec_f a, vec_f b) { return _mm256_mul_ps(a, b); }
 VEC_INLINE vec_f vec_f_fma(vec_f a, vec_f b, vec_f c) { return _mm256_fmadd_ps(a, b, c); }
 VEC_INLINE vec_f vec_f_fnma(vec_f a, vec_f b, vec_f c) { return _mm256_fnmadd_ps(a, b, c); }
+/* By hand, because gcc 12 lets the chain wander through registers until one link of it is spilled. */
+VEC_INLINE vec_f vec_f_chain(vec_f a, vec_f b, vec_f c) {
+  __asm__("vfmadd231ps %2, %1, %0" : "+x"(c) : "x"(a), "x"(b));
+  return c;
+}
 VEC_INLINE vec_f vec_f16_load(const void *p) { return _mm256_cvtph_ps(_mm_loadu_si128(p)); }
 VEC_INLINE vec_f vec_bf16_low(vec_i a) { return _mm256_castsi256_ps(_mm256_slli_epi32(a, 16)); }
 VEC_INLINE vec_f vec_bf16_high(vec_i a) { return _mm256_castsi256_ps(_mm256_and_si256(a, vec_int((int32_t)0xffff0000))); }

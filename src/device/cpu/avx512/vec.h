@@ -1,6 +1,6 @@
 /* avx512/vec: the words of mm.inc on 512-bit vectors: a vector lane is a row of a panel, a vector is a whole panel line.
- * Dot products are vpdpbusd, exact in int32. Tile sizes: 2 panels x 6 columns keep 12 + 12 accumulators, 2 weights and 2
- * broadcasts in 32 registers, and each broadcast feeds two dot products, so that loads stay below one per dot product. */
+ * Dot products are vpdpbusd, exact in int32. 8 columns keep 8 + 8 accumulators and their 8 addresses in registers; 12 of a
+ * plain type, whose addresses are then partly reloaded, hide behind the multiply-adds. */
 #ifndef CPU_AVX512_VEC_H
 #define CPU_AVX512_VEC_H
 
@@ -19,11 +19,11 @@ typedef __m512 vec_f;
 #define VEC_AHEAD 8192       /* bytes that weights are fetched ahead, into the second level cache */
 enum {
   VEC_LANES = 16,
-
-  VEC_ACC32 = 1,   /* vec_dot accumulates int32, and may start from any int32 */
+  VEC_ACC32 = 1,      /* vec_dot accumulates int32, and may start from any int32 */
   VEC_OFFSET_8 = 128, /* what vec_weight_8 adds to a weight */
-  /* dot products that may be added up before vec_scaled: any number */
-  VEC_DEPTH_4 = 8, VEC_DEPTH_5 = 8, VEC_DEPTH_6 = 8
+  VEC_DEPTH_4 = 8,    /* dot products that may be added up before vec_scaled, by bits of a weight: any number */
+  VEC_DEPTH_5 = 8,
+  VEC_DEPTH_6 = 8
 };
 
 /* Keeps an array in memory, from where its elements are broadcast for nothing; compilers would take them out of vectors. */
@@ -118,6 +118,8 @@ VEC_INLINE vec_f vec_f_mul(vec_f a, vec_f b) { return _mm512_mul_ps(a, b); }
 /* c + a * b, c - a * b */
 VEC_INLINE vec_f vec_f_fma(vec_f a, vec_f b, vec_f c) { return _mm512_fmadd_ps(a, b, c); }
 VEC_INLINE vec_f vec_f_fnma(vec_f a, vec_f b, vec_f c) { return _mm512_fnmadd_ps(a, b, c); }
+/* c + a * b, where c is the end of a chain of them. */
+VEC_INLINE vec_f vec_f_chain(vec_f a, vec_f b, vec_f c) { return vec_f_fma(a, b, c); }
 VEC_INLINE vec_f vec_f16_load(const void *p) { return _mm512_cvtph_ps(_mm256_loadu_si256(p)); }
 VEC_INLINE vec_f vec_bf16_low(vec_i a) { return _mm512_castsi512_ps(_mm512_slli_epi32(a, 16)); }
 VEC_INLINE vec_f vec_bf16_high(vec_i a) { return _mm512_castsi512_ps(_mm512_and_si512(a, vec_int((int32_t)0xffff0000))); }
