@@ -167,7 +167,8 @@ tandem_status tandem_engine_open(tandem_engine **engine, const tandem_engine_par
   tandem_engine *e = memory;
   TRY_DONE(gguf_open(&g, params->model, err));
   st = open_from(e, g, params, err);
-  if (st && st != TANDEM_ERROR_MEMORY && st != TANDEM_ERROR_CANCELLED && st != TANDEM_ERROR_ARGUMENT && err && !strstr(err->text, params->model))
+  bool named = err && (strstr(err->text, params->model) || (params->draft && strstr(err->text, params->draft)));
+  if (st && st != TANDEM_ERROR_MEMORY && st != TANDEM_ERROR_CANCELLED && st != TANDEM_ERROR_ARGUMENT && err && !named)
     base_fail_in(err, params->model);
 done:
   gguf_close(g);
