@@ -459,7 +459,7 @@ static status write_json(const share *b) {
 static status draw(const share *b, const char *path) {
   const double gib = 1024.0 * 1024 * 1024, mib = 1024.0 * 1024;
   svg s = {.err = b->err};
-  svg_begin(&s, 980, 420);
+  svg_begin(&s, 980, 430);
   svg_panel kv = {.x = 70, .y = 50, .w = 380, .h = 290, .title = "keys and values of the drafter, MiB", .label = "context, tokens"};
   svg_panel fit = {.x = 560, .y = 50, .w = 380, .h = 290, .title = "context granted, T = 131072", .label = "budget, GiB"};
   const char *const names[] = {"separate (its own length)", "companion (target's pages)", "borrowed"};
@@ -474,7 +474,7 @@ static status draw(const share *b, const char *path) {
   svg_range(&kv, x, y[1], b->n_bytes);
   svg_axes(&s, &kv);
   for (int k = 0; k < 3; k++) svg_line(&s, &kv, k, names[k], x, y[k], b->n_bytes);
-  const char *const rules[] = {"llama.cpp b9550 (the drafter follows)", "tandem", "drafter's default D = 32768: b9549 aborts left of the crossing"};
+  const char *const rules[] = {"llama.cpp b9550 (the drafter follows)", "tandem", "a drafter's default, 32768: b9549 aborts below it"};
   for (int i = 0; i < COUNT_BUDGETS; i++) {
     x[i] = b->budgets[i].bytes / gib;
     y[0][i] = (double)b->budgets[i].llama[COUNT_LENGTHS - 1];
