@@ -375,6 +375,23 @@ static void the_context_may_be_full(void **state) {
   }
 }
 
+/* A session without a token has no cell that a head could see: it goes on without guesses. */
+static void an_empty_session_has_nothing_to_see(void **state) {
+  (void)state;
+  for (size_t p = 0; p < 2; p++) {
+    tandem_engine *e = guess_open_pair(pairs[p].target, pairs[p].draft);
+    tandem_speculation spec = guess_kinds("shared,model", 4);
+    tandem_session *s = guess_open_session(e, NULL, &spec);
+    tandem_error err = {0};
+    tandem_step step = {.session = s, .last = 2, .n_max = 8};
+    guess_ok(tandem_advance(&step, 1, &err), &err);
+    assert_true(step.n >= 1);
+    assert_true(p == 1 || step.n_drafted == 0);
+    tandem_session_close(s);
+    tandem_engine_close(e);
+  }
+}
+
 /* ---- forks, syncs, going back ------------------------------------------------------------------------------------ */
 
 static void forks_and_changes_of_mind_keep_the_text(void **state) {
@@ -637,6 +654,7 @@ int main(void) {
       cmocka_unit_test(no_drafter_can_change_the_text),
       cmocka_unit_test(stopping_inside_a_step_takes_the_rest_back),
       cmocka_unit_test(the_context_may_be_full),
+      cmocka_unit_test(an_empty_session_has_nothing_to_see),
       cmocka_unit_test(forks_and_changes_of_mind_keep_the_text),
       cmocka_unit_test(a_drafter_leaves_its_source_alone),
       cmocka_unit_test(a_lent_pool_is_not_closed),
