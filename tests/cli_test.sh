@@ -280,7 +280,7 @@ check "run --json tells what was guessed" grep -qE '"draft":\{"type":"shared","d
 check "without guesses it tells nothing" sh -c "! grep -q '\"draft\"' '$work/plain'"
 "$tandem" run -m $model -p "Once upon a time" -n 20 --temp 0 --spec shared --spec-depth 3 2>"$work/err" >/dev/null
 check "the footer tells what was guessed" grep -qE 'draft [0-9]+/[1-9][0-9]* accepted .* by position' "$work/err"
-"$tandem" run -m $model -p "Once upon a time" -n 40 --temp 0 --spec shared --spec-depth 3 --show-draft >"$work/shown" 2>/dev/null
+"$tandem" run -m $model -p "Once upon a time" -n 40 --temp 0 --spec shared --spec-depth 3 --show-draft --color >"$work/shown" 2>/dev/null
 "$tandem" run -m $model -p "Once upon a time" -n 40 --temp 0 --no-draft >"$work/bare" 2>/dev/null
 check "--show-draft colours guessed tokens" grep -q "$(printf '\033')\[32m" "$work/shown"
 check "and changes nothing else" [ "$(sed "s/$(printf '\033')\[[0-9]*m//g" "$work/shown")" = "$(cat "$work/bare")" ]

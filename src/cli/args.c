@@ -212,7 +212,7 @@ const cli_arg cli_args[] = {
      .help = "write the result as JSON"},
     {.names = {"--color"}, .group = OUTPUT_GROUP, .commands = RUN,
      .kind = ARG_FLAG, .at = AT(color), .unset = "on a terminal",
-     .help = "show a displayed prompt in colour"},
+     .help = "show a displayed prompt and guessed tokens in colour"},
     {.names = {"--progress"}, .group = OUTPUT_GROUP, .commands = EVALUATE,
      .kind = ARG_FLAG, .at = AT(progress), .unset = "on a terminal",
      .help = "show how far loading is"},
