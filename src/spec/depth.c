@@ -199,7 +199,7 @@ static int32_t tried_limit(const spec_costs *c, int32_t limit, int32_t n_sequenc
 }
 
 static bool make_plan(const spec_depth *d, const spec_costs *c, spec_kind kind, int32_t limit, int32_t n, int64_t n_context, depth_plan *p) {
-  double t[MAX_ROWS + 1], reach = 1, tokens = n, drafting = 0, sure = n;
+  double t[MAX_ROWS + 1], reach = 1, tokens = n, drafting = 0;
   if (limit > SPEC_MAX_DEPTH) limit = SPEC_MAX_DEPTH;
   if (n * (limit + 1) > MAX_ROWS) limit = MAX_ROWS / n - 1;
   limit = tried_limit(c, limit, n);
@@ -213,7 +213,7 @@ static bool make_plan(const spec_depth *d, const spec_costs *c, spec_kind kind, 
     if (rate > p->rate) p->rate = rate, p->best = k;
   }
   for (p->room = p->best; p->best > 0 && p->room < limit; p->room++) {
-    sure = n * pow(SURE, p->room + 1);
+    double sure = n * pow(SURE, p->room + 1);
     if (sure <= p->rate * (t[rows_of(n, p->room + 1)] - t[rows_of(n, p->room)] + draft_seconds(c, kind, p->room + 1, t[1]))) break;
   }
   return true;
@@ -251,10 +251,8 @@ int32_t spec_depth_ask(spec_depth *d, const spec_costs *c, spec_kind kind, int32
   }
   s->best = s->asleep ? 0 : p.best;
   int32_t k = s->asleep ? (forced = s->next <= 0) : s->best ? explore(s, limit, &p, &forced) : 0;
-  if (k == 0) {
-    s->decisions += !s->asleep && s->best > 0; /* the exploration that was none */
-    return 0;
-  }
+  s->plain = k == 0 && s->best > 0;
+  if (k == 0) return 0;
   d->kind = kind;
   d->asked = k;
   d->dropped = 0;
@@ -326,8 +324,9 @@ void spec_depth_learn(spec_depth *d, spec_costs *c, spec_kind kind, int32_t draf
     if (drafted == accepted && d->dropped == drafted + 1) observe_offer(d, c, kind, d->dropped, false);
     else if (drafted == 0 && kind >= SPEC_SHARED) observe_offer(d, c, kind, 1, false);
     if (was_asleep && (drafted > 0 || kind >= SPEC_SHARED)) after_probe(d, c, kind, accepted > 0);
-    s->decisions++;
     d->asked = 0;
   }
+  s->decisions += mine || s->plain;
+  s->plain = false;
   doze(s, committed);
 }

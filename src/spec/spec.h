@@ -58,6 +58,7 @@ typedef struct spec_depth {
     int32_t best;   /* the best depth when last asked */
     int32_t n_tried, n_matched; /* drafts that were put to the test since the last count, and matches among them */
     uint32_t decisions;
+    bool plain;       /* this step goes without a guess to see what it costs */
     bool asleep, off; /* off: until begin (it never matches, or looking again costs too much) */
   } sleep[SPEC_KINDS];
   /* The decision being carried out. */
