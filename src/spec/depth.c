@@ -19,9 +19,10 @@ enum {
   EXPLORE = 64,       /* every 64th decision is another depth */
   DOZE = 64,          /* tokens without a guess that pays, then asleep */
   FIRST_WAIT = 32, LAST_WAIT = 1024,
+  STREAK = 32,        /* probes in a row; if they do not wake it, matching is not what is wrong */
   TRIAL = 256,        /* drafts after which a model that never matches is given up */
 };
-static const double DECAY = 0.98, DECAY_ASLEEP = 0.8; /* a sleeper has few observations, they must be able to wake it */
+static const double DECAY = 0.98, DECAY_NEWS = 0.8;
 static const double WEIGHT_ENGINE = 8, WEIGHT_PRIOR = 32;
 static const double PER_ROW = 0.03;    /* a row more, as a share of one, until it is measured */
 static const double WAKE = 1.05;       /* gain to wake up for */
@@ -61,7 +62,6 @@ static bool fill_times(const spec_costs *c, int64_t n_context, int32_t n, double
       last[n_pools - 1] = last[n_pools];
     }
     n_pools++;
-    if (rows >= n) break; /* the first beyond n is enough to interpolate */
   }
   if (n_pools == 0) return false;
   for (int32_t rows = 1, at = 0; rows <= n; rows++) {
@@ -136,31 +136,47 @@ static int bucket_of(float p) {
 
 static int position_of(int32_t i) { return i < SPEC_POSITIONS ? i - 1 : SPEC_POSITIONS - 1; }
 
-/* Models: measured on Gemma 4 26B with its assistant, given that all before matched: .84 .71 .64 .70. */
-static double prior_of(spec_kind kind, int32_t i, int b) {
-  static const double by_promise[SPEC_BUCKETS] = {.5, .5, .5, .5, .625, .775, .9, .97};
-  if (kind < SPEC_SHARED) return b < 0 ? .5 : by_promise[b];
-  return i == 1 ? .8 : i == 2 ? .7 : .65;
-}
+/* Start values. Models: measured on Gemma 4 26B with its assistant, given that all before matched: .84 .71 .64 .70. */
+static double start_of(spec_kind kind, int32_t i) { return kind < SPEC_SHARED ? .5 : i == 1 ? .8 : i == 2 ? .7 : .65; }
 
 /* The prior is forgotten as fast as old observations are: what is left of its weight after `seen` decayed ones. */
 static double prior_weight(double seen) { return seen < MEMORY ? WEIGHT_PRIOR * (1 - seen * (1 - DECAY)) : 0; }
 
-static double shrink(double matched, double seen, double engine_matched, double engine_seen, double prior) {
-  double w = prior_weight(engine_seen), engine = (engine_matched + w * prior) / (engine_seen + w);
-  return (matched + WEIGHT_ENGINE * engine) / (seen + WEIGHT_ENGINE);
+static double engine_mean(double matched, double seen, double prior) {
+  double w = prior_weight(seen);
+  return (matched + w * prior) / (seen + w);
 }
+
+/* The engine's acceptance at position i, of all buckets. Where little was seen it follows from the position before, as the start
+ * values do: what holds for the first drafts holds for the next. `before`: of position i - 1. */
+static double engine_next(const spec_costs *c, spec_kind kind, int32_t i, double before) {
+  int at = position_of(i);
+  double prior = i == 1 ? start_of(kind, 1) : before * start_of(kind, i) / start_of(kind, i - 1);
+  return i > SPEC_POSITIONS ? before : engine_mean(c->taken[kind][at], c->offered[kind][at], prior);
+}
+
+static double engine_at(const spec_costs *c, spec_kind kind, int32_t i) {
+  double a = 0;
+  for (int32_t j = 1; j <= i && j <= SPEC_POSITIONS; j++) a = engine_next(c, kind, j, a);
+  return a;
+}
+
+static double shrink(double matched, double seen, double engine) { return (matched + WEIGHT_ENGINE * engine) / (seen + WEIGHT_ENGINE); }
 
 /* Of a draft that is not there yet. */
-static double expect(const spec_depth *d, const spec_costs *c, spec_kind kind, int32_t i) {
+static double expect(const spec_depth *d, spec_kind kind, int32_t i, double engine) {
   int at = position_of(i);
-  return shrink(d->taken[kind][at], d->offered[kind][at], c->taken[kind][at], c->offered[kind][at], prior_of(kind, i, -1));
+  return shrink(d->taken[kind][at], d->offered[kind][at], engine);
 }
 
+/* Of one that is there. An n-gram's promise is better than what all of them kept; a model's is not known to mean anything. */
 static double expect_of(const spec_depth *d, const spec_costs *c, spec_kind kind, int32_t i, float p) {
+  static const double by_promise[SPEC_BUCKETS] = {.5, .5, .5, .5, .625, .775, .9, .97};
   int at = position_of(i), b = bucket_of(p);
-  if (!(p >= 0)) return expect(d, c, kind, i);
-  return shrink(d->accepted[kind][at][b], d->seen[kind][at][b], c->accepted[kind][at][b], c->seen[kind][at][b], prior_of(kind, i, b));
+  double all = engine_at(c, kind, i);
+  if (!(p >= 0)) return expect(d, kind, i, all);
+  double engine = engine_mean(c->accepted[kind][at][b], c->seen[kind][at][b], kind < SPEC_SHARED ? by_promise[b] : all);
+  return shrink(d->accepted[kind][at][b], d->seen[kind][at][b], engine);
 }
 
 static void observe(float *matched, float *seen, bool match, double decay) {
@@ -168,15 +184,18 @@ static void observe(float *matched, float *seen, bool match, double decay) {
   *seen = (float)(*seen * decay + 1);
 }
 
+/* A match in sleep is news: it outweighs the misses before it. */
+static double decay_of(const spec_depth *d, spec_kind kind, bool match) { return match && d->sleep[kind].asleep ? DECAY_NEWS : DECAY; }
+
 static void observe_offer(spec_depth *d, spec_costs *c, spec_kind kind, int32_t i, bool match) {
   int at = position_of(i);
-  observe(&d->taken[kind][at], &d->offered[kind][at], match, d->sleep[kind].asleep ? DECAY_ASLEEP : DECAY);
+  observe(&d->taken[kind][at], &d->offered[kind][at], match, decay_of(d, kind, match));
   observe(&c->taken[kind][at], &c->offered[kind][at], match, DECAY);
 }
 
 static void observe_draft(spec_depth *d, spec_costs *c, spec_kind kind, int32_t i, float p, bool match) {
   int at = position_of(i), b = bucket_of(p);
-  observe(&d->accepted[kind][at][b], &d->seen[kind][at][b], match, d->sleep[kind].asleep ? DECAY_ASLEEP : DECAY);
+  observe(&d->accepted[kind][at][b], &d->seen[kind][at][b], match, decay_of(d, kind, match));
   observe(&c->accepted[kind][at][b], &c->seen[kind][at][b], match, DECAY);
   observe_offer(d, c, kind, i, match);
 }
@@ -186,6 +205,7 @@ static void observe_draft(spec_depth *d, spec_costs *c, spec_kind kind, int32_t 
 typedef struct depth_plan {
   int32_t best, room;   /* best depth; the deepest that could pay if the drafter is sure */
   double rate, plain;   /* tokens a second at the best depth and at 0 */
+  double ideal;         /* ... if every draft matched */
 } depth_plan;
 
 /* Rows of depth k, as an index of the times. */
@@ -199,17 +219,19 @@ static int32_t tried_limit(const spec_costs *c, int32_t limit, int32_t n_sequenc
 }
 
 static bool make_plan(const spec_depth *d, const spec_costs *c, spec_kind kind, int32_t limit, int32_t n, int64_t n_context, depth_plan *p) {
-  double t[MAX_ROWS + 1], reach = 1, tokens = n, drafting = 0;
+  double t[MAX_ROWS + 1], reach = 1, tokens = n, drafting = 0, engine = 0;
   if (limit > SPEC_MAX_DEPTH) limit = SPEC_MAX_DEPTH;
   if (n * (limit + 1) > MAX_ROWS) limit = MAX_ROWS / n - 1;
   limit = tried_limit(c, limit, n);
   if (limit < 1 || n < 1 || !fill_times(c, n_context, rows_of(n, limit), t)) return false;
   *p = (depth_plan){.plain = n / t[n], .rate = n / t[n]};
   for (int32_t k = 1; k <= limit; k++) {
-    reach *= expect(d, c, kind, k);
+    engine = engine_next(c, kind, k, engine);
+    reach *= expect(d, kind, k, engine);
     tokens += n * reach;
     drafting += draft_seconds(c, kind, k, t[1]);
-    double rate = tokens / (t[rows_of(n, k)] + drafting);
+    double rate = tokens / (t[rows_of(n, k)] + drafting), ideal = n * (k + 1) / (t[rows_of(n, k)] + drafting);
+    if (ideal > p->ideal) p->ideal = ideal;
     if (rate > p->rate) p->rate = rate, p->best = k;
   }
   for (p->room = p->best; p->best > 0 && p->room < limit; p->room++) {
@@ -250,6 +272,7 @@ int32_t spec_depth_ask(spec_depth *d, const spec_costs *c, spec_kind kind, int32
     s->wait = FIRST_WAIT;
   }
   s->best = s->asleep ? 0 : p.best;
+  s->hopeful = p.ideal >= WAKE * p.plain;
   int32_t k = s->asleep ? (forced = s->next <= 0) : s->best ? explore(s, limit, &p, &forced) : 0;
   s->plain = k == 0 && s->best > 0;
   if (k == 0) return 0;
@@ -274,7 +297,7 @@ spec_verdict spec_depth_more(spec_depth *d, const spec_costs *c, int32_t i, floa
     return (spec_verdict){false, false};
   }
   d->reach = reach;
-  double gain = n * reach * expect(d, c, d->kind, i + 1);
+  double gain = n * reach * expect(d, d->kind, i + 1, engine_at(c, d->kind, i + 1));
   return (spec_verdict){true, i < d->asked && gain > d->rate * (t[next] - t[at] + draft_seconds(c, d->kind, i + 1, t[1]))};
 }
 
@@ -284,7 +307,8 @@ spec_verdict spec_depth_more(spec_depth *d, const spec_costs *c, int32_t i, floa
 static void after_probe(spec_depth *d, const spec_costs *c, spec_kind kind, bool matched) {
   struct spec_sleep *s = &d->sleep[kind];
   double watched = (double)s->wait * spec_costs_pass_seconds(c, 1, d->n_context);
-  if (matched) {
+  s->streak = matched ? s->streak + 1 : 0;
+  if (matched && s->hopeful && s->streak < STREAK) {
     s->wait = FIRST_WAIT;
     s->next = 0;
     return;

@@ -58,6 +58,8 @@ typedef struct spec_depth {
     int32_t best;   /* the best depth when last asked */
     int32_t n_tried, n_matched; /* drafts that were put to the test since the last count, and matches among them */
     uint32_t decisions;
+    int32_t streak;   /* probes that matched, one after the other */
+    bool hopeful;     /* if every draft matched, it would pay */
     bool plain;       /* this step goes without a guess to see what it costs */
     bool asleep, off; /* off: until begin (it never matches, or looking again costs too much) */
   } sleep[SPEC_KINDS];
