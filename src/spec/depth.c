@@ -287,18 +287,33 @@ int32_t spec_depth_ask(spec_depth *d, const spec_costs *c, spec_kind kind, int32
   return k;
 }
 
+/* What further drafts behind draft i bring at best, in tokens, time priced by the rate: 0 if none. A step may lose by one draft and
+ * win by three, where rows come in tiles. */
+static double outlook(const spec_depth *d, const spec_costs *c, int32_t i, double reach, const double *t) {
+  double gain = 0, most = 0, engine = engine_at(c, d->kind, i);
+  int32_t at = rows_of(d->n_sequences, i);
+  for (int32_t j = i + 1; j <= d->asked; j++) {
+    int32_t rows = rows_of(d->n_sequences, j);
+    engine = engine_next(c, d->kind, j, engine);
+    reach *= expect(d, d->kind, j, engine);
+    gain += d->n_sequences * reach - d->rate * (t[rows] - t[at] + draft_seconds(c, d->kind, j, t[1]));
+    if (gain > most) most = gain;
+    at = rows;
+  }
+  return most;
+}
+
 spec_verdict spec_depth_more(spec_depth *d, const spec_costs *c, int32_t i, float p) {
-  double t[MAX_ROWS + 1], n = d->n_sequences;
-  int32_t at = rows_of(d->n_sequences, i), next = rows_of(d->n_sequences, i + 1);
-  if (d->forced || !fill_times(c, d->n_context, next, t)) return (spec_verdict){true, i < d->asked};
-  double reach = d->reach * expect_of(d, c, d->kind, i, p);
-  if (n * reach <= d->rate * (t[at] - t[rows_of(d->n_sequences, i - 1)])) {
+  double t[MAX_ROWS + 1];
+  int32_t n = d->n_sequences;
+  if (d->forced || !fill_times(c, d->n_context, rows_of(n, d->asked), t)) return (spec_verdict){true, i < d->asked};
+  double reach = d->reach * expect_of(d, c, d->kind, i, p), further = outlook(d, c, i, reach, t);
+  if (n * reach + further <= d->rate * (t[rows_of(n, i)] - t[rows_of(n, i - 1)])) {
     d->dropped = i;
     return (spec_verdict){false, false};
   }
   d->reach = reach;
-  double gain = n * reach * expect(d, d->kind, i + 1, engine_at(c, d->kind, i + 1));
-  return (spec_verdict){true, i < d->asked && gain > d->rate * (t[next] - t[at] + draft_seconds(c, d->kind, i + 1, t[1]))};
+  return (spec_verdict){true, further > 0};
 }
 
 /* ---- what came of it --------------------------------------------------------------------------------------------- */

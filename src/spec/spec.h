@@ -86,7 +86,7 @@ void spec_depth_begin(spec_depth *d);
 int32_t spec_depth_ask(spec_depth *d, const spec_costs *c, spec_kind kind, int32_t limit, int32_t n_sequences, int64_t n_context);
 
 /* After draft i (1, 2, ..) was proposed with probability p (< 0: not known): should it be kept, by A_(i-1) a(i, p) > R*
- * (T(i+1) - T(i)); and should another be drafted? */
+ * (T(i+1) - T(i)), or for what can follow it; and should another be drafted, because some depth below pays for all on its way? */
 typedef struct spec_verdict {
   bool keep, more;
 } spec_verdict;
