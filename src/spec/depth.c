@@ -8,6 +8,7 @@
  *
  * Mistakes cost time, never tokens. */
 #include <math.h>
+#include <string.h>
 
 #include "spec/spec.h"
 
@@ -74,6 +75,12 @@ static bool fill_times(const spec_costs *c, int64_t n_context, int32_t n, double
   return true;
 }
 
+/* The same for any number of rows, NULL if nothing was measured: as a rule it is there already, in the costs. */
+static const double *times_of(const spec_costs *c, int64_t n_context, double room[MAX_ROWS + 1]) {
+  if (c->times_at == context_of(n_context) + 1) return c->times;
+  return fill_times(c, n_context, MAX_ROWS, room) ? room : NULL;
+}
+
 /* A decayed mean with a memory of 50. Spikes are cut; the first measurements are high rather than low. */
 static void add_time(float *mean, uint8_t *n, double x) {
   if (*n && x > SPIKE * (double)*mean) x = SPIKE * (double)*mean;
@@ -97,11 +104,13 @@ void spec_costs_pass(spec_costs *c, int32_t n_rows, int64_t n_context, double se
     c->known[n_rows] |= 1u << b;
   }
   add_time(&c->pass[n_rows][b], &c->n_pass[n_rows][b], seconds);
+  c->times_at = fill_times(c, n_context, MAX_ROWS, c->times) ? b + 1 : 0;
 }
 
 double spec_costs_pass_seconds(const spec_costs *c, int32_t n_rows, int64_t n_context) {
-  double t[MAX_ROWS + 1];
-  if (n_rows < 1 || !fill_times(c, n_context, n_rows > MAX_ROWS ? MAX_ROWS : n_rows, t)) return 0;
+  double room[MAX_ROWS + 1];
+  const double *t = times_of(c, n_context, room);
+  if (n_rows < 1 || !t) return 0;
   return n_rows > MAX_ROWS ? t[MAX_ROWS] * by_rows(n_rows) / by_rows(MAX_ROWS) : t[n_rows];
 }
 
@@ -155,12 +164,6 @@ static double engine_next(const spec_costs *c, spec_kind kind, int32_t i, double
   return i > SPEC_POSITIONS ? before : engine_mean(c->taken[kind][at], c->offered[kind][at], prior);
 }
 
-static double engine_at(const spec_costs *c, spec_kind kind, int32_t i) {
-  double a = 0;
-  for (int32_t j = 1; j <= i && j <= SPEC_POSITIONS; j++) a = engine_next(c, kind, j, a);
-  return a;
-}
-
 static double shrink(double matched, double seen, double engine) { return (matched + WEIGHT_ENGINE * engine) / (seen + WEIGHT_ENGINE); }
 
 /* Of a draft that is not there yet. */
@@ -170,11 +173,12 @@ static double expect(const spec_depth *d, spec_kind kind, int32_t i, double engi
 }
 
 /* Of one that is there. An n-gram's promise is better than what all of them kept; a model's is not known to mean anything. */
-static double expect_of(const spec_depth *d, const spec_costs *c, spec_kind kind, int32_t i, float p) {
+static double expect_of(const spec_depth *d, const spec_costs *c, int32_t i, float p) {
   static const double by_promise[SPEC_BUCKETS] = {.5, .5, .5, .5, .625, .775, .9, .97};
+  spec_kind kind = d->kind;
   int at = position_of(i), b = bucket_of(p);
-  double all = engine_at(c, kind, i);
-  if (!(p >= 0)) return expect(d, kind, i, all);
+  double all = d->engine[i];
+  if (!(p >= 0)) return d->expected[i];
   double engine = engine_mean(c->accepted[kind][at][b], c->seen[kind][at][b], kind < SPEC_SHARED ? by_promise[b] : all);
   return shrink(d->accepted[kind][at][b], d->seen[kind][at][b], engine);
 }
@@ -206,6 +210,7 @@ typedef struct depth_plan {
   int32_t best, room;   /* best depth; the deepest that could pay if the drafter is sure */
   double rate, plain;   /* tokens a second at the best depth and at 0 */
   double ideal;         /* ... if every draft matched */
+  float expected[SPEC_MAX_DEPTH + 1], engine[SPEC_MAX_DEPTH + 1];
 } depth_plan;
 
 /* Rows of depth k, as an index of the times. */
@@ -219,24 +224,28 @@ static int32_t tried_limit(const spec_costs *c, int32_t limit, int32_t n_sequenc
 }
 
 static bool make_plan(const spec_depth *d, const spec_costs *c, spec_kind kind, int32_t limit, int32_t n, int64_t n_context, depth_plan *p) {
-  double t[MAX_ROWS + 1], reach = 1, tokens = n, drafting = 0, engine = 0;
+  double room[MAX_ROWS + 1], reach = 1, tokens = n, drafting = 0, engine = 0;
+  const double *t = times_of(c, n_context, room);
   if (limit > SPEC_MAX_DEPTH) limit = SPEC_MAX_DEPTH;
   if (n * (limit + 1) > MAX_ROWS) limit = MAX_ROWS / n - 1;
   limit = tried_limit(c, limit, n);
-  if (limit < 1 || n < 1 || !fill_times(c, n_context, rows_of(n, limit), t)) return false;
+  if (limit < 1 || !t) return false;
   *p = (depth_plan){.plain = n / t[n], .rate = n / t[n]};
   for (int32_t k = 1; k <= limit; k++) {
     engine = engine_next(c, kind, k, engine);
-    reach *= expect(d, kind, k, engine);
+    p->engine[k] = (float)engine;
+    p->expected[k] = (float)expect(d, kind, k, engine);
+    reach *= p->expected[k];
     tokens += n * reach;
     drafting += draft_seconds(c, kind, k, t[1]);
     double rate = tokens / (t[rows_of(n, k)] + drafting), ideal = n * (k + 1) / (t[rows_of(n, k)] + drafting);
     if (ideal > p->ideal) p->ideal = ideal;
     if (rate > p->rate) p->rate = rate, p->best = k;
   }
+  double sure = pow(SURE, p->best);
   for (p->room = p->best; p->best > 0 && p->room < limit; p->room++) {
-    double sure = n * pow(SURE, p->room + 1);
-    if (sure <= p->rate * (t[rows_of(n, p->room + 1)] - t[rows_of(n, p->room)] + draft_seconds(c, kind, p->room + 1, t[1]))) break;
+    sure *= SURE;
+    if (n * sure <= p->rate * (t[rows_of(n, p->room + 1)] - t[rows_of(n, p->room)] + draft_seconds(c, kind, p->room + 1, t[1]))) break;
   }
   return true;
 }
@@ -284,18 +293,19 @@ int32_t spec_depth_ask(spec_depth *d, const spec_costs *c, spec_kind kind, int32
   d->n_context = n_context;
   d->rate = p.rate;
   d->reach = 1;
+  memcpy(d->expected, p.expected, sizeof p.expected);
+  memcpy(d->engine, p.engine, sizeof p.engine);
   return k;
 }
 
 /* What further drafts behind draft i bring at best, in tokens, time priced by the rate: 0 if none. A step may lose by one draft and
  * win by three, where rows come in tiles. */
 static double outlook(const spec_depth *d, const spec_costs *c, int32_t i, double reach, const double *t) {
-  double gain = 0, most = 0, engine = engine_at(c, d->kind, i);
+  double gain = 0, most = 0;
   int32_t at = rows_of(d->n_sequences, i);
   for (int32_t j = i + 1; j <= d->asked; j++) {
     int32_t rows = rows_of(d->n_sequences, j);
-    engine = engine_next(c, d->kind, j, engine);
-    reach *= expect(d, d->kind, j, engine);
+    reach *= d->expected[j];
     gain += d->n_sequences * reach - d->rate * (t[rows] - t[at] + draft_seconds(c, d->kind, j, t[1]));
     if (gain > most) most = gain;
     at = rows;
@@ -304,10 +314,11 @@ static double outlook(const spec_depth *d, const spec_costs *c, int32_t i, doubl
 }
 
 spec_verdict spec_depth_more(spec_depth *d, const spec_costs *c, int32_t i, float p) {
-  double t[MAX_ROWS + 1];
+  double room[MAX_ROWS + 1];
+  const double *t = times_of(c, d->n_context, room);
   int32_t n = d->n_sequences;
-  if (d->forced || !fill_times(c, d->n_context, rows_of(n, d->asked), t)) return (spec_verdict){true, i < d->asked};
-  double reach = d->reach * expect_of(d, c, d->kind, i, p), further = outlook(d, c, i, reach, t);
+  if (d->forced || !t || i > d->asked) return (spec_verdict){true, i < d->asked};
+  double reach = d->reach * expect_of(d, c, i, p), further = outlook(d, c, i, reach, t);
   if (n * reach + further <= d->rate * (t[rows_of(n, i)] - t[rows_of(n, i - 1)])) {
     d->dropped = i;
     return (spec_verdict){false, false};

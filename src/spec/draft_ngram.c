@@ -62,6 +62,9 @@ static int32_t find_hits(const int32_t *tokens, int64_t n, int32_t n_match, int3
   for (int32_t i = 0, b = -1; i < n_match; border[++i] = ++b)
     while (b >= 0 && newest[-i] != newest[-b]) b = border[b];
   for (int64_t i = n - 1; i >= 0; i--) {
+    /* Most tokens are not even the first of the key: four at a time. */
+    while (at == 0 && i >= 3 && tokens[i] != *newest && tokens[i - 1] != *newest && tokens[i - 2] != *newest && tokens[i - 3] != *newest) i -= 4;
+    if (i < 0) break;
     while (at >= 0 && (at == n_match || tokens[i] != newest[-at])) at = border[at];
     if (++at < n_match) continue;
     ends[n_hits++] = i + n_match - 1;

@@ -40,6 +40,8 @@ typedef struct spec_costs {
   float pass[SPEC_MAX_DEPTH + 2][32];
   uint8_t n_pass[SPEC_MAX_DEPTH + 2][32];
   uint32_t known[SPEC_MAX_DEPTH + 2];
+  double times[SPEC_MAX_DEPTH + 2]; /* T(N) in the context bucket of the newest pass */
+  int32_t times_at;           /* that bucket + 1; 0: none */
   float draft[SPEC_KINDS][2]; /* [0] what the first token of a proposal costs, [1] each further one */
   uint8_t n_draft[SPEC_KINDS][2];
   float newest[SPEC_KINDS];   /* what the newest proposal cost in all */
@@ -72,6 +74,7 @@ typedef struct spec_depth {
   double rate;      /* R*: tokens a second of the best depth */
   double reach;     /* probability that all drafts so far are accepted */
   int64_t n_context;
+  float expected[SPEC_MAX_DEPTH + 1], engine[SPEC_MAX_DEPTH + 1]; /* acceptance at position i: of this sequence, of all */
 } spec_depth;
 
 /* Forgets nothing of the engine's costs. */
