@@ -54,6 +54,7 @@ static bool fill_times(const spec_costs *c, int64_t n_context, int32_t n, double
   for (int32_t rows = 1; rows <= MAX_ROWS; rows++) {
     if (!c->known[rows]) continue;
     int at = nearest_context(c->known[rows], b);
+    if (rows > 1 && c->n_pass[rows][at] < 2) continue; /* may have been cold: tried again before it counts */
     mean[n_pools] = c->pass[rows][at], weight[n_pools] = c->n_pass[rows][at];
     first[n_pools] = last[n_pools] = rows;
     for (; n_pools > 0 && mean[n_pools - 1] > mean[n_pools]; n_pools--) {
@@ -84,7 +85,7 @@ static const double *times_of(const spec_costs *c, int64_t n_context, double roo
 /* A decayed mean with a memory of 50. Spikes are cut; the first measurements are high rather than low. */
 static void add_time(float *mean, uint8_t *n, double x) {
   if (*n && x > SPIKE * (double)*mean) x = SPIKE * (double)*mean;
-  if (*n && *n < FRESH && x < *mean / 2) *n = 0;
+  if (*n && *n <= FRESH && x < *mean / 2) *n = 0;
   if (*n < MEMORY) ++*n;
   *mean = *n == 1 ? (float)x : *mean + (float)((x - *mean) / *n);
 }
@@ -129,9 +130,10 @@ void spec_costs_draft(spec_costs *c, spec_kind kind, int32_t n, double seconds) 
 
 /* Seconds of draft i = 1, 2, ..; t_1: a pass of one row, for guessing. */
 static double draft_seconds(const spec_costs *c, spec_kind kind, int32_t i, double t_1) {
-  if (i > 1 && c->n_draft[kind][1]) return c->draft[kind][1];
-  if (c->n_draft[kind][0]) return c->draft[kind][0];
-  return kind >= SPEC_SHARED ? 0.05 * t_1 : 0;
+  double guess = kind >= SPEC_SHARED ? 0.05 * t_1 : 0;
+  if (i > 1 && c->n_draft[kind][1] >= FRESH) return c->draft[kind][1];
+  if (c->n_draft[kind][0] >= FRESH) return c->draft[kind][0];
+  return c->n_draft[kind][0] && (double)c->draft[kind][0] < guess ? c->draft[kind][0] : guess;
 }
 
 /* ---- acceptance -------------------------------------------------------------------------------------------------- */
@@ -274,6 +276,7 @@ int32_t spec_depth_ask(spec_depth *d, const spec_costs *c, spec_kind kind, int32
   struct spec_sleep *s = &d->sleep[kind];
   depth_plan p;
   bool forced = false;
+  if (s->asleep && s->next > 0) return 0;
   if (s->off || limit < 1 || n_sequences < 1 || !plain_known(c, n_sequences, n_context)) return 0;
   if (!make_plan(d, c, kind, limit, n_sequences, n_context, &p)) return 0;
   if (s->asleep && p.best > 0 && p.rate >= WAKE * p.plain) {
@@ -282,7 +285,7 @@ int32_t spec_depth_ask(spec_depth *d, const spec_costs *c, spec_kind kind, int32
   }
   s->best = s->asleep ? 0 : p.best;
   s->hopeful = p.ideal >= WAKE * p.plain;
-  int32_t k = s->asleep ? (forced = s->next <= 0) : s->best ? explore(s, limit, &p, &forced) : 0;
+  int32_t k = s->asleep ? (forced = true) : s->best ? explore(s, limit, &p, &forced) : 0;
   s->plain = k == 0 && s->best > 0;
   if (k == 0) return 0;
   d->kind = kind;
