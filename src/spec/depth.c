@@ -16,7 +16,7 @@ enum {
   MAX_ROWS = SPEC_MAX_DEPTH + 1,
   FRESH = 4,          /* measurements until a mean is believed: the first meet cold caches and workers that sleep */
   MEMORY = 50,        /* = 1 / (1 - DECAY): measurements that a mean remembers */
-  SPIKE = 4,          /* longer than so many times the mean: another process was on the machine */
+  SPIKE = 4,          /* longer than so many times what is expected: another process was on the machine */
   EXPLORE = 64,       /* every 64th decision is another depth */
   DOZE = 64,          /* tokens without a guess that pays, then asleep */
   FIRST_WAIT = 32, LAST_WAIT = 1024,
@@ -25,6 +25,9 @@ enum {
 };
 static const double DECAY = 0.98, DECAY_NEWS = 0.8;
 static const double WEIGHT_ENGINE = 8, WEIGHT_PRIOR = 32;
+/* Behind the first measurements the cut is nearer: on a busy machine one pass in ten is interrupted for many times its length, and
+ * what is compared is the undisturbed pass. A machine that became slower is followed by 1 % a measurement. */
+static const double LONG = 1.5;
 static const double PER_ROW = 0.03;    /* a row more, as a share of one, until it is measured */
 static const double WAKE = 1.05;       /* gain to wake up for */
 static const double HOPELESS = 0.02;
@@ -84,7 +87,8 @@ static const double *times_of(const spec_costs *c, int64_t n_context, double roo
 
 /* A decayed mean with a memory of 50. Spikes are cut; the first measurements are high rather than low. */
 static void add_time(float *mean, uint8_t *n, double x) {
-  if (*n && x > SPIKE * (double)*mean) x = SPIKE * (double)*mean;
+  double most = (*n > FRESH ? LONG : (double)SPIKE) * (double)*mean;
+  if (*n && x > most) x = most;
   if (*n && *n <= FRESH && x < *mean / 2) *n = 0;
   if (*n < MEMORY) ++*n;
   *mean = *n == 1 ? (float)x : *mean + (float)((x - *mean) / *n);
