@@ -60,8 +60,8 @@ typedef struct device_ops {
   status (*run)(device *d, const device_program *p, const device_binding *bind, const op_batch *batch, error *err);
   /* The k_dim (v: v_dim) values of one cell of one head, widened exactly. For hashing and tests, not for speed. */
   void (*read_cell)(const op_cache *c, const void *store, int32_t page, int32_t head, int32_t cell, bool v, float *x);
-  /* What the machine can do: read GB/s, int8 TOP/s, f32 GFLOP/s. */
-  status (*ceilings)(device *d, tandem_ceilings *c, error *err);
+  /* What the machine can do, as tandem_measure_ceiling says. */
+  status (*ceiling)(device *d, tandem_ceiling what, double seconds, double *per_second, error *err);
 } device_ops;
 
 extern const device_ops *const device_table[];
