@@ -18,6 +18,7 @@ struct tandem_engine {
   tokenizer *tokens;               /* NULL: the file has no vocabulary */
   kv_pages *pages[OP_MAX_GROUPS];
   device_binding memory;           /* regions of the homes and stores */
+  uint64_t file_hash;              /* of the model's keys and tensor directory */
   bool loaded;                     /* false: opened to plan only */
   bool taken[PLAN_MAX_SESSIONS];   /* sequence ids of open sessions */
   /* One batch, filled for each pass. */
@@ -40,5 +41,11 @@ struct tandem_session {
 /* session.c: one pass. Takes cells for n tokens (at most max_tokens) of the session, evaluates them, and leaves n_outputs
  * rows of logits, of the last tokens, in the engine's logits. On failure nothing has changed. */
 status engine_pass(tandem_session *s, const int32_t *ids, int32_t n, int32_t n_outputs, error *err);
+
+/* save.c: what tells one model file from another of the same shape, but for the values of its weights. */
+uint64_t engine_hash_file(const gguf *g);
+/* The bytes of tandem_session_save handed to a sink, and tandem_session_load from memory. */
+status engine_save(const tandem_session *s, kv_sink *sink, void *user, error *err);
+status engine_load(tandem_session *s, const uint8_t *bytes, size_t n, error *err);
 
 #endif
