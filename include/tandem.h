@@ -71,6 +71,14 @@ typedef enum tandem_kv_type { TANDEM_KV_F16 = 0, TANDEM_KV_F32 = 1, TANDEM_KV_BF
  * Runs on the thread that called tandem_engine_open. */
 typedef bool tandem_progress_fn(void *user, const char *what, uint64_t done, uint64_t total);
 
+/* When a named drafter cannot be used, the engine opens without it and tandem_engine_info.draft_off says why; or that is an
+ * error. */
+typedef enum tandem_draft_wish {
+  TANDEM_DRAFT_IF_USABLE = 0, /* never an error */
+  TANDEM_DRAFT_IF_IT_FITS = 1,/* only lack of memory is none */
+  TANDEM_DRAFT_REQUIRED = 2   /* always an error */
+} tandem_draft_wish;
+
 typedef struct tandem_engine_params {
   size_t size;                /* set by tandem_engine_params_init */
   const char *model;          /* path of a GGUF file (the first one if it is split); borrowed for the call */
@@ -86,6 +94,11 @@ typedef struct tandem_engine_params {
   tandem_progress_fn *progress; /* may be NULL */
   void *user;                 /* for progress */
   bool vocab_only;            /* read the vocabulary alone: for tandem_tokenize and its relatives; the file may be without tensors */
+  const char *draft;          /* path of a drafter's GGUF file, NULL = none: a draft head over the target's own cells, or a
+                                 small model of the same vocabulary; the file says which */
+  tandem_draft_wish draft_wish; /* what if it cannot be used; default TANDEM_DRAFT_IF_USABLE */
+  int32_t draft_behind;       /* a draft head is run at the position of the newest token (1, the default), whose cell is not
+                                 there yet, or at that of the last cell (0): some are trained for the one, some for the other */
 } tandem_engine_params;
 
 /* Fills in the defaults. */
@@ -117,6 +130,13 @@ typedef struct tandem_engine_info {
   uint64_t kv_bytes;      /* all K/V pages */
   uint64_t scratch_bytes; /* intermediates, logits, inputs */
   uint64_t macs;          /* multiply-adds of weights for one token with logits */
+  const char *draft_kind; /* "shared", "model", or "" without a drafter that is a model */
+  const char *draft_name; /* its general.name, or "" */
+  const char *draft_off;  /* why the drafter that was named is not used, or "" */
+  uint64_t draft_weight_bytes;  /* of its weights */
+  uint64_t draft_kv_bytes;      /* of its own cells: none for a draft head */
+  uint64_t draft_scratch_bytes; /* intermediates, logits, hidden rows */
+  int64_t draft_context_train;  /* its trained length: it follows the target's context, whatever this is */
 } tandem_engine_info;
 
 /* Fills `info`. Any thread. */
@@ -262,6 +282,75 @@ TANDEM_API tandem_status tandem_session_save(const tandem_session *session, cons
  * context that holds the tokens. Sampling is not part of a file. Everything is checked before the session is touched: a file
  * that is damaged or belongs to something else is refused, and nothing has changed. */
 TANDEM_API tandem_status tandem_session_load(tandem_session *session, const char *path, tandem_error *error);
+/* ---- speculation ------------------------------------------------------------------------------------------------- */
+
+enum { TANDEM_MAX_DRAFT = 64, TANDEM_DRAFT_POSITIONS = 16 };
+
+/* How a session guesses ahead. It changes how fast tokens come, never which: every token is drawn from the model's own
+ * logits. */
+typedef struct tandem_speculation {
+  size_t size;         /* set by tandem_speculation_init */
+  const char *kinds;   /* drafters to ask, in order: "ngram-simple", "ngram-mod", "shared", "model", with commas between;
+                          "off"; NULL or "auto" = ngram-mod and the model the engine has, the most promising first.
+                          Borrowed for the call */
+  int32_t depth;       /* tokens to guess: -1 = by measured acceptance and cost (the default); 0 .. 64 = always so many */
+  int32_t n_max;       /* bounds on that, 0 .. 64; default 16 */
+  int32_t n_min;       /* a shorter guess is dropped; default 0 */
+  float p_min;         /* a guess the drafter holds less likely is not taken, [0, 1]; default 0 */
+  uint64_t depth_seed; /* for tests: not 0 = a random depth 0 .. n_max for every step */
+} tandem_speculation;
+
+/* Fills in the defaults. */
+TANDEM_API void tandem_speculation_init(tandem_speculation *speculation);
+
+/* Replaces the session's speculation; on error the old one stays. A kind that needs a model is silent where the engine has
+ * none. */
+TANDEM_API tandem_status tandem_session_set_speculation(tandem_session *session, const tandem_speculation *speculation,
+                                                        tandem_error *error);
+
+typedef struct tandem_draft_stats {
+  size_t size;               /* set by the caller to sizeof(tandem_draft_stats) */
+  int64_t n_steps;           /* passes that verified at least one guess */
+  int64_t n_plain;           /* passes without a guess */
+  int64_t n_drafted;         /* guesses verified */
+  int64_t n_accepted;        /* of which were right */
+  int64_t n_tokens;          /* tokens drawn by all passes */
+  int64_t drafted_at[TANDEM_DRAFT_POSITIONS];  /* by place in the guess; the last counts all behind */
+  int64_t accepted_at[TANDEM_DRAFT_POSITIONS];
+  double seconds;            /* all passes, drafting included */
+  double plain_seconds;      /* what a pass over one token costs, as measured or estimated; 0 = not known */
+} tandem_draft_stats;
+
+/* Counts since the session was opened. */
+TANDEM_API tandem_status tandem_session_get_draft_stats(const tandem_session *session, tandem_draft_stats *stats, tandem_error *error);
+
+/* One session's part of a step. */
+typedef struct tandem_step {
+  tandem_session *session;
+  int32_t last;         /* in: its newest token, drawn but not evaluated */
+  int32_t n_max;        /* in: tokens wanted at most, >= 1 */
+  int32_t n;            /* out: tokens drawn, 1 .. n_max; an end token is the last of them. 0 on failure */
+  int32_t ids[TANDEM_MAX_DRAFT + 1]; /* out */
+  int32_t n_drafted, n_accepted;     /* out: ids[0 .. n_accepted - 1] had been guessed */
+  tandem_status status; /* out: of this session; a failure of one does not stop the others */
+} tandem_step;
+
+/* Evaluates each session's newest token together with guesses at what follows, all in one pass, and draws the tokens behind
+ * it: the same ones that tandem_session_decode and tandem_session_sample would give one by one. Afterwards a session holds
+ * all of them but the last, and its logits are those the last was drawn from. 1 .. 64 different sessions of one engine.
+ * Returns the first failure. */
+TANDEM_API tandem_status tandem_advance(tandem_step *steps, int32_t n_steps, tandem_error *error);
+
+/* Inside a tandem_text_fn: had the token been guessed? */
+TANDEM_API bool tandem_session_was_drafted(const tandem_session *session);
+
+/* What the engine's model drafter would say: k guesses behind `last` (not evaluated), greedy, and its logits [k][n_vocab].
+ * Nothing changes but the drafter's own cells. For tests and measurements. */
+TANDEM_API tandem_status tandem_session_draft(tandem_session *session, int32_t last, int32_t k, int32_t *ids, float *rows,
+                                              tandem_error *error);
+
+/* 64-bit hash of the session's cells: keys and values of all positions that are there. */
+TANDEM_API uint64_t tandem_session_hash(const tandem_session *session);
 
 /* ---- measuring --------------------------------------------------------------------------------------------------- */
 

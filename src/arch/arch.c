@@ -14,6 +14,8 @@ const arch_tensor_info arch_tensors[T_COUNT] = {
     [T_PL_TOKEN_EMBD] = {"per_layer_token_embd.weight", {DIM_PL, DIM_V}},
     [T_PL_MODEL_PROJ] = {"per_layer_model_proj.weight", {DIM_E, DIM_PL}},
     [T_PL_PROJ_NORM] = {"per_layer_proj_norm.weight", {DIM_P}},
+    [T_PRE_PROJ] = {"nextn.pre_projection.weight", {DIM_T2, DIM_E}},
+    [T_POST_PROJ] = {"nextn.post_projection.weight", {DIM_E, DIM_T}},
     [T_ATTN_NORM] = {"attn_norm.weight", {DIM_E}},
     [T_ATTN_QKV] = {"attn_qkv.weight", {DIM_E, DIM_QKV}},
     [T_ATTN_QKV_B] = {"attn_qkv.bias", {DIM_QKV}},
@@ -90,7 +92,7 @@ const arch_key arch_key_table[] = {
     {"block_count", KEY_INT, FIELD(n_layers), true, 0, 1, ARCH_MAX_LAYERS},
     {"context_length", KEY_INT, FIELD(n_context), true, 0, 1, 1 << 27},
     {"embedding_length", KEY_INT, FIELD(n_embd), true, 0, 1, 1 << 20},
-    {"nextn_predict_layers", KEY_INT, FIELD(n_layers_mtp), false, 0, 0, ARCH_MAX_LAYERS - 1},
+    {"nextn_predict_layers", KEY_INT, FIELD(n_layers_mtp), false, 0, 0, ARCH_MAX_LAYERS},
     {"attention.key_length", KEY_INT, FIELD(key_length), false, 0, 1, 1 << 16},
     {"attention.value_length", KEY_INT, FIELD(value_length), false, 0, 1, 1 << 16},
     {"attention.key_length_swa", KEY_INT, FIELD(key_length_swa), false, 0, 1, 1 << 16},
@@ -110,6 +112,7 @@ const arch_key arch_key_table[] = {
     {"expert_count", KEY_INT, FIELD(n_experts), false, 0, 0, 4096},
     {"expert_used_count", KEY_INT, FIELD(n_used), false, 0, 0, OP_MAX_USED},
     {"expert_feed_forward_length", KEY_INT, FIELD(expert_ff), false, 0, 0, 1 << 24},
+    {"embedding_length_out", KEY_INT, FIELD(n_embd_out), false, 0, 1, 1 << 20},
     {"embedding_length_per_layer_input", KEY_INT, FIELD(n_per_layer), false, 0, 0, 1 << 16},
 };
 const size_t arch_n_keys = COUNT_OF(arch_key_table);

@@ -28,6 +28,8 @@ typedef enum arch_dim {
   DIM_P,     /* per-layer input */
   DIM_PL,    /* P * layers */
   DIM_ROT2,  /* rotated components of full layers / 2 */
+  DIM_T,     /* embedding_length_out: width of the target's rows that a draft head takes and gives */
+  DIM_T2,    /* 2 T */
   DIM_COUNT
 } arch_dim;
 
@@ -36,7 +38,7 @@ typedef enum arch_dim {
 typedef enum arch_tensor {
   /* of the model */
   T_TOKEN_EMBD, T_OUTPUT, T_OUTPUT_B, T_OUTPUT_NORM, T_ROPE_FREQS, T_ROPE_LONG, T_ROPE_SHORT,
-  T_PL_TOKEN_EMBD, T_PL_MODEL_PROJ, T_PL_PROJ_NORM,
+  T_PL_TOKEN_EMBD, T_PL_MODEL_PROJ, T_PL_PROJ_NORM, T_PRE_PROJ, T_POST_PROJ,
   T_MODEL_END,
   /* of a layer */
   T_ATTN_NORM = T_MODEL_END, T_ATTN_QKV, T_ATTN_QKV_B, T_ATTN_Q, T_ATTN_Q_B, T_ATTN_K, T_ATTN_K_B, T_ATTN_V, T_ATTN_V_B,
@@ -78,7 +80,8 @@ enum {                      /* flags of BLOCK_ATTN */
   ATTN_V_NORM = 2,          /* RMS per head without weight on v */
   ATTN_V_OPTIONAL = 4,      /* without attn_v the raw k is the value */
   ATTN_FUSED = 8,           /* attn_qkv may replace attn_q, attn_k, attn_v */
-  MOE_OWN_NORMS = 16        /* BLOCK_MOE: the router and the experts norm the forked x themselves (gemma4) */
+  MOE_OWN_NORMS = 16,       /* BLOCK_MOE: the router and the experts norm the forked x themselves (gemma4) */
+  SCALE_NEEDED = 32         /* BLOCK_SCALE: the file must have it */
 };
 
 typedef struct arch_block {
@@ -108,7 +111,7 @@ typedef struct arch_keys {
   int64_t key_length, value_length, key_length_swa, value_length_swa; /* 0 = absent */
   int64_t window, n_rot, n_rot_swa;
   int64_t n_experts, n_used, expert_ff;
-  int64_t n_per_layer, n_shared_kv;
+  int64_t n_per_layer, n_shared_kv, n_embd_out;
   int64_t rope_original;
   double eps, rope_base, rope_base_swa, rope_factor, rope_attn_factor, softcap, final_cap;
 } arch_keys;
@@ -152,6 +155,8 @@ typedef struct arch {
   bool moe_by_tensor;          /* a layer has experts iff it has a router, else iff expert_count > 0 */
   bool ff_is_expert;           /* expert width is feed_forward_length */
   bool experts_required;       /* expert_count must be > 0 */
+  bool borrows;                /* a draft head: queries only, over the cells of a target; its input is the target's embedding of
+                                  a token and a row of width T, its output logits and the next such row */
 } arch;
 extern const arch arch_table[];
 extern const size_t arch_count;

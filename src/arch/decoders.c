@@ -39,6 +39,11 @@ static const arch_block gemma4[] = {
     NORM_WHEN(T_POST_NORM, WHEN_PER_LAYER), {.kind = BLOCK_ADD, .when = WHEN_PER_LAYER},
     {.kind = BLOCK_SCALE, .tensor = T_LAYER_SCALE}};
 
+static const arch_block gemma4_assistant[] = {
+    SAVE, NORM(T_ATTN_NORM), ATTN(ATTN_QK_NORM), NORM(T_POST_ATTN_NORM), ADD,
+    SAVE, NORM(T_FFN_NORM), FFN(OP_GELU, WHEN_ALWAYS), NORM(T_POST_FFW_NORM), ADD,
+    {.kind = BLOCK_SCALE, .tensor = T_LAYER_SCALE, .flags = SCALE_NEEDED}};
+
 const arch arch_table[] = {
     {.name = "llama", LIST(llama), .full_rope = true, .ff_is_expert = true},
     {.name = "qwen2", LIST(llama), .neox = true, .output_bias = true},
@@ -52,5 +57,8 @@ const arch arch_table[] = {
     {.name = "gemma4", LIST(gemma4), .neox = true, .embed_scaled = true, .scale = SCALE_ONE, .window_kind = WINDOW_ARRAY,
      .window_otherwise = -1, .swa_rope = true, .swa_dims = true, .factors_full_only = true,
      .final_capped = true, .final_cap = 30, .moe_by_tensor = true},
+    {.name = "gemma4-assistant", LIST(gemma4_assistant), .neox = true, .tied_only = true, .scale = SCALE_ONE,
+     .window_kind = WINDOW_ARRAY, .window_otherwise = -1, .swa_rope = true, .swa_dims = true, .factors_full_only = true,
+     .borrows = true},
 };
 const size_t arch_count = COUNT_OF(arch_table);

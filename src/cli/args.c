@@ -33,6 +33,7 @@ static_assert(TANDEM_KV_F16 == 0 && TANDEM_KV_F32 == 1 && TANDEM_KV_BF16 == 2 &&
 #define BENCH_GROUP "Measurements"
 #define PLAN_GROUP "Plan"
 #define SAMPLING_GROUP "Sampling"
+#define DRAFT_GROUP "Guessing ahead"
 #define OUTPUT_GROUP "Output"
 
 /* clang-format off */
@@ -167,6 +168,41 @@ const cli_arg cli_args[] = {
      .kind = ARG_BIAS, .at = AT(bias), .unset = "",
      .help = "add B to the logit of token ID (ID-B subtracts, ID-inf bans); may be given again"},
 
+    {.names = {"-d", "-md", "--model-draft", "--draft-model", "--spec-draft-model"}, .value = "FILE", .group = DRAFT_GROUP,
+     .commands = RUN | LOGITS, .kind = ARG_TEXT, .at = AT(draft), .env = {"SPEC_DRAFT_MODEL"},
+     .unset = "in run: MODEL-assistant.gguf or MODEL-draft.gguf, if there is one",
+     .help = "a drafter: a draft head for the model, or a small model of the same vocabulary"},
+    {.names = {"--spec", "--spec-type"}, .value = "KINDS", .group = DRAFT_GROUP, .commands = RUN,
+     .kind = ARG_TEXT, .at = AT(spec), .env = {"SPEC", "SPEC_TYPE"}, .unset = "auto",
+     .help = "who guesses: auto, off, on (a drafter must be there), or a list of ngram-simple, ngram-mod, shared, model"},
+    {.names = {"--draft"}, .group = DRAFT_GROUP, .commands = RUN,
+     .kind = ARG_FLAG, .at = AT(draft_use), .unset = "yes",
+     .help = "guess ahead; --no-draft is --spec off"},
+    {.names = {"--spec-depth"}, .value = "N", .group = DRAFT_GROUP, .commands = RUN,
+     .kind = ARG_INT32, .at = AT(speculation.depth), .low = -1, .high = TANDEM_MAX_DRAFT, .env = {"SPEC_DEPTH"},
+     .help = "tokens to guess for every step; -1 = as many as pay, by measured acceptance and cost"},
+    {.names = {"--draft-max", "--draft-n", "--spec-draft-n-max"}, .value = "N", .group = DRAFT_GROUP, .commands = RUN,
+     .kind = ARG_INT32, .at = AT(speculation.n_max), .low = 0, .high = TANDEM_MAX_DRAFT, .env = {"SPEC_DRAFT_N_MAX", "DRAFT_MAX"},
+     .help = "tokens to guess at most"},
+    {.names = {"--draft-min", "--draft-n-min", "--spec-draft-n-min"}, .value = "N", .group = DRAFT_GROUP, .commands = RUN,
+     .kind = ARG_INT32, .at = AT(speculation.n_min), .low = 0, .high = TANDEM_MAX_DRAFT, .env = {"SPEC_DRAFT_N_MIN", "DRAFT_MIN"},
+     .help = "a shorter guess is dropped"},
+    {.names = {"--draft-p-min", "--spec-draft-p-min"}, .value = "P", .group = DRAFT_GROUP, .commands = RUN,
+     .kind = ARG_FLOAT, .at = AT(speculation.p_min), .low = 0, .high = 1, .env = {"SPEC_DRAFT_P_MIN"},
+     .help = "a guess the drafter holds less likely than P is not taken"},
+    {.names = {"--spec-depth-random"}, .value = "SEED", .group = DRAFT_GROUP, .commands = RUN,
+     .kind = ARG_SIZE, .at = AT(speculation.depth_seed), .unset = "off",
+     .help = "for tests: a random number of tokens to guess for every step"},
+    {.names = {"--draft-behind"}, .value = "N", .group = DRAFT_GROUP, .commands = RUN | LOGITS,
+     .kind = ARG_INT32, .at = AT(draft_behind), .low = 0, .high = 1,
+     .help = "a draft head runs at the position of the newest token (1) or of the last cell (0)"},
+    {.names = {"--draft-steps"}, .value = "K", .group = DRAFT_GROUP, .commands = LOGITS,
+     .kind = ARG_INT32, .at = AT(draft_steps), .low = 0, .high = TANDEM_MAX_DRAFT,
+     .help = "write the last token's logits and those of K greedy steps of the drafter behind it, instead of all tokens'"},
+    {.names = {"--show-draft"}, .group = DRAFT_GROUP, .commands = RUN,
+     .kind = ARG_FLAG, .at = AT(show_draft), .unset = "no",
+     .help = "show in colour the tokens that had been guessed"},
+
     {.names = {"--json"}, .group = OUTPUT_GROUP, .commands = RUN | BENCH | INSPECT | EXPLAIN | VERSION,
      .kind = ARG_FLAG, .at = AT(json),
      .help = "write the result as JSON"},
@@ -201,6 +237,9 @@ void cli_options_init(cli_options *o) {
   o->ubatch = params.n_ubatch;
   o->kv_type = o->kv_type_k = o->kv_type_v = -1;
   o->escape = 1;
+  tandem_speculation_init(&o->speculation);
+  o->draft_use = 1;
+  o->draft_behind = params.draft_behind;
   o->color = o->progress = o->timings = -1;
 }
 

@@ -37,6 +37,10 @@ typedef struct cli_options {
   uint64_t seed;
   int seed_given;           /* 0: draw one */
   tandem_sampling sampling; /* but seed, bias and breakers */
+  const char *draft, *spec;
+  tandem_speculation speculation; /* but kinds */
+  int32_t draft_behind, draft_steps;
+  int draft_use, show_draft;
   tandem_logit_bias *bias;  /* owned, like breakers */
   size_t n_bias;
   const char **breakers; /* the strings are those of argv */
@@ -138,6 +142,19 @@ void cli_size_text(char out[32], uint64_t bytes);
 /* Writes a JSON text and a newline to stdout and frees it. */
 status cli_json_out(json *j);
 status cli_write(const char *s, size_t n, error *err);
+
+/* ---- draft.c ------------------------------------------------------------------------------------------------------ */
+
+/* The drafter the options name or, if they name none, one that lies beside the model, into params; `path` holds its name and
+ * outlives them. */
+status cli_find_draft(tandem_engine_params *params, text *path, const cli_options *o, error *err);
+/* What the options say about guessing. */
+tandem_speculation cli_speculation(const cli_options *o);
+/* One line on stderr if the drafter that was meant is not used. */
+void cli_warn_draft(const tandem_engine *engine);
+/* What came of guessing: " · draft ..." for the footer; a member "draft" of an object. Nothing if nothing was guessed. */
+void cli_draft_footer(const tandem_session *session);
+void cli_draft_json(json *j, const tandem_session *session, const tandem_engine_info *info);
 
 /* ---- run.c -------------------------------------------------------------------------------------------------------- */
 

@@ -77,13 +77,41 @@ done:
   return st;
 }
 
+/* The last token's row, then those of the drafter's greedy steps behind it. */
+static status write_draft(tandem_session *session, const id_list *list, const tandem_engine_info *info, int32_t n_steps, FILE *out,
+                          const char *name, error *err) {
+  size_t n_row = (size_t)info->n_vocab;
+  int32_t ids[TANDEM_MAX_DRAFT], first;
+  float *rows = NULL;
+  status st;
+  TRY_DONE(base_alloc_array((void **)&rows, (size_t)n_steps + 1, n_row * sizeof *rows, "rows of logits", err));
+  TRY_DONE(tandem_session_decode(session, list->ids, (int64_t)list->n, NULL, NULL, err));
+  memcpy(rows, tandem_session_logits(session), n_row * sizeof *rows);
+  TRY_DONE(tandem_session_sample(session, &first, err));
+  if (n_steps) TRY_DONE(tandem_session_draft(session, first, n_steps, ids, rows + n_row, err));
+  fprintf(stderr, "draft: %d", first);
+  for (int32_t i = 0; i < n_steps; i++) fprintf(stderr, " %d", ids[i]);
+  fputc('\n', stderr);
+  size_t n = (size_t)n_steps + 1;
+  if (fwrite(rows, n_row * sizeof *rows, n, out) != n || fflush(out)) st = base_fail(err, TANDEM_ERROR_IO, "output", "%s: %s", name, strerror(errno));
+done:
+  base_free(rows);
+  return st;
+}
+
 /* Opens OUT, fills it, and takes half a file away again. */
-static status write_file(tandem_session *session, const id_list *list, const tandem_engine_info *info, const char *path,
-                         error *err) {
-  if (!strcmp(path, "-")) return write_rows(session, list, info, stdout, "standard output", err);
+static status write_one(tandem_session *session, const id_list *list, const tandem_engine_info *info, const cli_options *o, FILE *out,
+                        const char *name, error *err) {
+  if (o->draft) return write_draft(session, list, info, o->draft_steps, out, name, err);
+  return write_rows(session, list, info, out, name, err);
+}
+
+static status write_file(tandem_session *session, const id_list *list, const tandem_engine_info *info, const cli_options *o, error *err) {
+  const char *path = o->output;
+  if (!strcmp(path, "-")) return write_one(session, list, info, o, stdout, "standard output", err);
   FILE *out = fopen(path, "wb");
   if (!out) return base_fail(err, TANDEM_ERROR_IO, "output", "%s: cannot be written: %s", path, strerror(errno));
-  status st = write_rows(session, list, info, out, path, err);
+  status st = write_one(session, list, info, o, out, path, err);
   if (fclose(out) && !st) st = base_fail(err, TANDEM_ERROR_IO, "output", "%s: %s", path, strerror(errno));
   struct stat about;
   if (st && !stat(path, &about) && S_ISREG(about.st_mode)) unlink(path);
@@ -99,12 +127,16 @@ status cli_logits(const cli_options *o, error *err) {
   text t = {0};
   status st;
   if (!o->tokens) return base_fail(err, TANDEM_ERROR_ARGUMENT, "tokens", "--tokens: missing, a file of token ids is needed");
+  if (o->draft_steps && !o->draft) return base_fail(err, TANDEM_ERROR_ARGUMENT, "draft", "--draft-steps: needs a drafter, -d FILE");
   if (!o->output) return base_fail(err, TANDEM_ERROR_ARGUMENT, "output", "-o: missing, a file for the logits is needed");
   tandem_engine_params_init(&params);
   const char *name = strcmp(o->tokens, "-") ? o->tokens : "standard input";
   TRY_DONE(os_read_all(&t, o->tokens, MAX_TOKENS_BYTES, err));
   TRY_DONE(parse_ids(&list, &t, name, err));
-  params.n_context = (int64_t)list.n;
+  params.n_context = (int64_t)list.n + (o->draft ? o->draft_steps + 1 : 0);
+  params.draft = o->draft;
+  params.draft_wish = TANDEM_DRAFT_REQUIRED;
+  params.draft_behind = o->draft_behind;
   TRY_DONE(cli_open(&engine, &params, o, err));
   TRY_DONE(tandem_engine_get_info(engine, &info, err));
   TRY_DONE(check_ids(&list, info.n_vocab, name, err));
@@ -114,7 +146,7 @@ status cli_logits(const cli_options *o, error *err) {
     goto done;
   }
   TRY_DONE(tandem_session_open(&session, engine, NULL, err));
-  st = write_file(session, &list, &info, o->output, err);
+  st = write_file(session, &list, &info, o, err);
 done:
   tandem_session_close(session);
   tandem_engine_close(engine);

@@ -104,7 +104,10 @@ static bool on_text(void *user, int32_t id, const char *s, size_t n) {
   generation *g = user;
   if (id >= 0) g->st = text_add(&g->drawn, (const char *)&id, sizeof id, g->err);
   if (!g->st && g->o->json && n) g->st = text_add(&g->answer, s, n, g->err);
+  bool guessed = g->o->show_draft && n && id >= 0 && tandem_session_was_drafted(g->session);
+  if (!g->st && guessed && !g->o->json) g->st = cli_write("\033[32m", 5, g->err);
   if (!g->st && !g->o->json) g->st = cli_write(s, n, g->err);
+  if (!g->st && guessed && !g->o->json) g->st = cli_write("\033[0m", 4, g->err);
   if (g->stream && fflush(stdout)) return false;
   return !g->st && !cli_interrupted();
 }
@@ -143,6 +146,7 @@ static status write_json(generation *g) {
     json_null(&j, "logits_hash");
   json_string(&j, "stop", stops[g->stop], strlen(stops[g->stop]));
   json_uint(&j, "seed", g->seed);
+  cli_draft_json(&j, g->session, &g->info);
   json_end_object(&j);
   return cli_json_out(&j);
 }
@@ -150,7 +154,8 @@ static status write_json(generation *g) {
 /* The line on stderr that says how it went. */
 static void write_footer(const generation *g) {
   char planned[32], peak[32], hash[17];
-  uint64_t bytes = g->info.weight_bytes + g->info.kv_bytes + g->info.scratch_bytes;
+  uint64_t bytes = g->info.weight_bytes + g->info.kv_bytes + g->info.scratch_bytes + g->info.draft_weight_bytes + g->info.draft_kv_bytes +
+                   g->info.draft_scratch_bytes;
   cli_size_text(planned, bytes);
   cli_size_text(peak, os_memory_peak());
   fprintf(stderr,
@@ -158,6 +163,7 @@ static void write_footer(const generation *g) {
           g->n_ids, g->prompt_seconds > 0 ? (double)g->n_ids / g->prompt_seconds : 0.0, g->n_generated,
           g->answer_seconds > 0 ? (double)g->n_generated / g->answer_seconds : 0.0, g->prompt_seconds + g->answer_seconds,
           planned, peak, g->seed);
+  cli_draft_footer(g->session);
   if (hash_logits(g, hash)) fprintf(stderr, " · logits %s", hash);
   fputc('\n', stderr);
 }
@@ -202,15 +208,20 @@ status cli_run(const cli_options *o, error *err) {
   tandem_engine_params params;
   tandem_sampling sampling;
   tandem_logit_bias *bias = NULL;
+  text draft = {0};
   status st;
   tandem_engine_params_init(&params);
   TRY_DONE(cli_read_text(&g.prompt, o, true, err));
+  TRY_DONE(cli_find_draft(&params, &draft, o, err));
   TRY_DONE(cli_open(&g.engine, &params, o, err));
+  cli_warn_draft(g.engine);
   TRY_DONE(tandem_engine_get_info(g.engine, &g.info, err));
   TRY_DONE(cli_tokens_of(g.engine, &g.prompt, TANDEM_ADD_SPECIAL | TANDEM_PARSE_SPECIAL, &g.ids, &g.n_ids, err));
   TRY_DONE(check_prompt(&g));
   TRY_DONE(set_sampling(&g, &bias, &sampling, err));
   TRY_DONE(tandem_session_open(&g.session, g.engine, &sampling, err));
+  tandem_speculation guessing = cli_speculation(o);
+  TRY_DONE(tandem_session_set_speculation(g.session, &guessing, err));
   TRY_DONE(generate(&g));
   if (o->json)
     TRY_DONE(write_json(&g));
@@ -222,6 +233,7 @@ status cli_run(const cli_options *o, error *err) {
 done:
   tandem_session_close(g.session);
   tandem_engine_close(g.engine);
+  text_free(&draft);
   base_free(bias);
   base_free(g.ids);
   text_free(&g.prompt);

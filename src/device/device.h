@@ -28,8 +28,10 @@ typedef struct device_program {
 /* Memory of the homes. For the CPU these are host addresses. */
 typedef struct device_binding {
   const void *weights;
+  const void *lent;            /* OP_LENT */
   void *scratch;
   float *logits;
+  void *hidden;                /* OP_HIDDEN */
   void *stores[OP_MAX_GROUPS]; /* K/V bytes of each group */
   void *work;                  /* device_info.work_bytes of the program */
 } device_binding;
@@ -65,6 +67,8 @@ typedef struct device_ops {
    * type's own encoding: out of the block, and into it. Exact, so that saved cells do not depend on the device. */
   device_cells_get *cells_get;
   device_cells_put *cells_put;
+  /* The k_dim (v: v_dim) values of one cell of one head, widened exactly. For hashing and tests, not for speed. */
+  void (*read_cell)(const op_cache *c, const void *store, int32_t page, int32_t head, int32_t cell, bool v, float *x);
   /* What the machine can do: read GB/s, int8 TOP/s, f32 GFLOP/s. */
   status (*ceilings)(device *d, tandem_ceilings *c, error *err);
 } device_ops;

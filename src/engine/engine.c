@@ -9,7 +9,7 @@
 /* ---- parameters -------------------------------------------------------------------------------------------------- */
 
 void tandem_engine_params_init(tandem_engine_params *p) {
-  *p = (tandem_engine_params){.size = sizeof *p, .n_sequences = 1, .n_ubatch = 512};
+  *p = (tandem_engine_params){.size = sizeof *p, .n_sequences = 1, .n_ubatch = 512, .draft_behind = 1};
 }
 
 static const quant_type kv_types[] = {[TANDEM_KV_F16] = QUANT_F16, [TANDEM_KV_F32] = QUANT_F32, [TANDEM_KV_BF16] = QUANT_BF16,
@@ -25,6 +25,10 @@ static status check_params(const tandem_engine_params *p, error *err) {
     return base_fail(err, TANDEM_ERROR_ARGUMENT, "n_ubatch", "n_ubatch: %d, must be 1 to 4096", p->n_ubatch);
   if (p->n_context < 0 || p->n_context > 1 << 27)
     return base_fail(err, TANDEM_ERROR_ARGUMENT, "n_context", "n_context: %" PRId64 ", must be 1 to %d, or 0", p->n_context, 1 << 27);
+  if ((unsigned)p->draft_wish > TANDEM_DRAFT_REQUIRED)
+    return base_fail(err, TANDEM_ERROR_ARGUMENT, "draft_wish", "draft_wish: %d, must be 0 to 2", (int)p->draft_wish);
+  if (p->draft_behind != 0 && p->draft_behind != 1)
+    return base_fail(err, TANDEM_ERROR_ARGUMENT, "draft_behind", "draft_behind: %d, must be 0 or 1", p->draft_behind);
   if ((unsigned)p->kv_type_k >= COUNT_OF(kv_types) || (unsigned)p->kv_type_v >= COUNT_OF(kv_types))
     return base_fail(err, TANDEM_ERROR_ARGUMENT, "kv_type", "kv_type: %d and %d, must be 0 to %d", (int)p->kv_type_k, (int)p->kv_type_v,
                      (int)COUNT_OF(kv_types) - 1);
@@ -52,7 +56,7 @@ static status check_vocab(const tandem_engine *e, error *err) {
 static status open_plan(tandem_engine *e, const tandem_engine_params *params, error *err) {
   int64_t trained = e->model->keys.n_context;
   plan_limits l = {.n_context = params->n_context, .n_sequences = params->n_sequences, .max_tokens = params->n_ubatch,
-                   .k_type = kv_types[params->kv_type_k], .v_type = kv_types[params->kv_type_v]};
+                   .k_type = kv_types[params->kv_type_k], .v_type = kv_types[params->kv_type_v], .hidden = params->draft != NULL};
   if (l.n_context == 0) l.n_context = trained < DEFAULT_CONTEXT ? trained : DEFAULT_CONTEXT;
   if (l.max_tokens > l.n_context) l.max_tokens = (int32_t)l.n_context;
   l.max_outputs = outputs_limit(l.max_tokens, e->model->n_vocab);
@@ -65,7 +69,9 @@ static size_t kv_bytes(const plan *p) {
   return n;
 }
 
-static size_t scratch_bytes(const plan *p) { return p->home_bytes[OP_SCRATCH] + p->home_bytes[OP_LOGITS] + p->work_bytes; }
+static size_t scratch_bytes(const plan *p) {
+  return p->home_bytes[OP_SCRATCH] + p->home_bytes[OP_LOGITS] + p->home_bytes[OP_HIDDEN] + p->work_bytes;
+}
 
 /* Before the first large allocation: does all of it fit? */
 static status check_memory(const tandem_engine *e, uint64_t limit, error *err) {
@@ -88,6 +94,7 @@ static status map_memory(tandem_engine *e, error *err) {
   TRY(base_map(&e->memory.scratch, p->home_bytes[OP_SCRATCH], true, "scratch", err));
   TRY(base_map(&region, p->home_bytes[OP_LOGITS], true, "logits", err));
   e->memory.logits = region;
+  if (p->home_bytes[OP_HIDDEN]) TRY(base_map(&e->memory.hidden, p->home_bytes[OP_HIDDEN], true, "hidden rows", err));
   TRY(base_map(&e->memory.work, p->work_bytes, true, "work area", err));
   for (int g = 0; g < p->n_groups; g++) {
     TRY(base_map(&e->memory.stores[g], p->groups[g].store_bytes, false, "K/V", err));
@@ -109,6 +116,26 @@ static status open_device(tandem_engine *e, const tandem_engine_params *params, 
   return e->ops->open(&e->device, &dp, err);
 }
 
+/* A failure of the drafter ends the opening only if the drafter was demanded. */
+static status without_drafter(tandem_engine *e, const tandem_engine_params *params, status st, const error *why, error *err) {
+  if (!st) return TANDEM_OK;
+  bool matters = params->draft_wish == TANDEM_DRAFT_REQUIRED || (params->draft_wish == TANDEM_DRAFT_IF_IT_FITS && st != TANDEM_ERROR_MEMORY);
+  if (matters || st == TANDEM_ERROR_CANCELLED) {
+    if (err) *err = *why;
+    return st;
+  }
+  snprintf(e->draft.off, sizeof e->draft.off, "%s", why->text);
+  engine_draft_close(e);
+  return TANDEM_OK;
+}
+
+/* Drafters that need no model; without memory for them there are fewer. */
+static void open_ngrams(tandem_engine *e) {
+  const spec_ngram_params otherwise = {0};
+  spec_ngram_simple_open(&e->drafters[SPEC_NGRAM_SIMPLE], &otherwise, NULL);
+  spec_ngram_mod_open(&e->drafters[SPEC_NGRAM_MOD], &otherwise, NULL);
+}
+
 /* Everything that reads the file. */
 static status open_from(tandem_engine *e, const gguf *g, const tandem_engine_params *params, error *err) {
   TRY(token_open(&e->tokens, g, err));
@@ -118,10 +145,14 @@ static status open_from(tandem_engine *e, const gguf *g, const tandem_engine_par
   e->file_hash = engine_hash_file(g);
   TRY(check_vocab(e, err));
   TRY(open_plan(e, params, err));
+  error why = {0};
+  if (params->draft) TRY(without_drafter(e, params, engine_draft_plan(e, params, &why), &why, err));
   if (params->plan_only) return TANDEM_OK;
   TRY(check_memory(e, params->memory, err));
   TRY(map_memory(e, err));
   TRY(model_load(e->model, g, e->ops, e->device, (void *)(uintptr_t)e->memory.weights, params->progress, params->user, err));
+  if (e->draft.plan) TRY(without_drafter(e, params, engine_draft_load(e, params, &why), &why, err));
+  open_ngrams(e);
   e->loaded = true;
   return TANDEM_OK;
 }
@@ -137,7 +168,8 @@ tandem_status tandem_engine_open(tandem_engine **engine, const tandem_engine_par
   tandem_engine *e = memory;
   TRY_DONE(gguf_open(&g, params->model, err));
   st = open_from(e, g, params, err);
-  if (st && st != TANDEM_ERROR_MEMORY && st != TANDEM_ERROR_CANCELLED && st != TANDEM_ERROR_ARGUMENT && err && !strstr(err->text, params->model))
+  bool named = err && (strstr(err->text, params->model) || (params->draft && strstr(err->text, params->draft)));
+  if (st && st != TANDEM_ERROR_MEMORY && st != TANDEM_ERROR_CANCELLED && st != TANDEM_ERROR_ARGUMENT && err && !named)
     base_fail_in(err, params->model);
 done:
   gguf_close(g);
@@ -152,12 +184,16 @@ done:
 void tandem_engine_close(tandem_engine *e) {
   if (!e) return;
   const plan *p = e->plan;
+  engine_draft_close(e);
+  for (int k = 0; k < SPEC_KINDS; k++)
+    if (e->drafters[k]) e->drafters[k]->ops->close(e->drafters[k]);
   for (int g = 0; p && g < p->n_groups; g++) {
     kv_pages_close(e->pages[g], NULL);
     base_unmap(e->memory.stores[g], p->groups[g].store_bytes);
   }
   if (p) {
     base_unmap(e->memory.work, p->work_bytes);
+    base_unmap(e->memory.hidden, p->home_bytes[OP_HIDDEN]);
     base_unmap(e->memory.logits, p->home_bytes[OP_LOGITS]);
     base_unmap(e->memory.scratch, p->home_bytes[OP_SCRATCH]);
     base_unmap((void *)(uintptr_t)e->memory.weights, e->model->weight_bytes);
@@ -190,6 +226,15 @@ tandem_status tandem_engine_get_info(const tandem_engine *e, tandem_engine_info 
       .n_context = p->limits.n_context, .n_context_train = e->model->keys.n_context, .has_vocab = e->tokens != NULL,
       .n_params = e->model->n_params, .weight_bytes = e->model->weight_bytes, .kv_bytes = kv_bytes(p), .scratch_bytes = scratch_bytes(p)};
   plan_cost(p, &info->read_bytes, &info->macs);
+  info->draft_kind = info->draft_name = "";
+  info->draft_off = e->draft.off;
+  if (!e->draft.plan) return TANDEM_OK;
+  info->draft_kind = spec_table[e->draft.model->arch->borrows ? SPEC_SHARED : SPEC_MODEL]->name;
+  info->draft_name = e->draft.model->name;
+  info->draft_weight_bytes = e->draft.model->weight_bytes;
+  info->draft_kv_bytes = engine_draft_kv_bytes(e);
+  info->draft_scratch_bytes = engine_draft_scratch_bytes(e);
+  info->draft_context_train = e->draft.model->keys.n_context;
   return TANDEM_OK;
 }
 

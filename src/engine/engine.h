@@ -8,7 +8,45 @@
 #include "model/model.h"
 #include "plan/plan.h"
 #include "sample/sample.h"
+#include "spec/spec.h"
 #include "token/token.h"
+
+/* The drafter that is a model: its own weights and plan on the target's pages. */
+typedef struct engine_draft {
+  gguf *file;                      /* while it is being opened */
+  model *model;
+  plan *plan;                      /* NULL: there is none */
+  device_binding memory;
+  char off[600];                   /* why there is none, though one was named */
+} engine_draft;
+
+/* What tandem_speculation says, checked. */
+typedef struct engine_policy {
+  spec_bounds bounds;
+  spec_kind kinds[SPEC_KINDS];
+  int32_t n_kinds;
+  bool by_value;
+  uint64_t depth_seed;
+} engine_policy;
+
+typedef struct engine_speculation {
+  engine_policy policy;
+  spec_depth depth;
+  tandem_draft_stats stats;
+} engine_speculation;
+
+/* One session's part of the step being made. */
+typedef struct engine_part {
+  tandem_step *step;
+  tandem_session *s;
+  int32_t limit;             /* drafts there is room for */
+  int32_t asks[SPEC_KINDS];  /* by place in `order`: tokens to ask for */
+  spec_kind order[SPEC_KINDS];
+  int32_t n_order, k;        /* k: cells taken behind the last token's */
+  int32_t first_row, n_draft;
+  spec_kind kind;            /* whose drafts these are */
+  float p[SPEC_MAX_DEPTH];
+} engine_part;
 
 struct tandem_engine {
   const device_ops *ops;
@@ -20,6 +58,13 @@ struct tandem_engine {
   device_binding memory;           /* regions of the homes and stores */
   uint64_t file_hash;              /* of the model's keys and tensor directory */
   bool loaded;                     /* false: opened to plan only */
+  engine_draft draft;
+  spec_drafter *drafters[SPEC_KINDS]; /* NULL: not there */
+  spec_costs costs;
+  engine_part parts[PLAN_MAX_SESSIONS]; /* of the step being made, n_parts of them */
+  int32_t n_parts;
+  spec_ask asks[PLAN_MAX_SESSIONS];
+  int32_t ask_of[PLAN_MAX_SESSIONS];    /* [ask] -> part */
   bool taken[PLAN_MAX_SESSIONS];   /* sequence ids of open sessions */
   /* One batch, filled for each pass. */
   int32_t *ids, *positions, *sequences, *outputs; /* [max_tokens], one allocation */
@@ -32,7 +77,10 @@ struct tandem_session {
   int32_t *tokens;                 /* [n_context], n of them evaluated */
   int64_t n;
   float *logits;                   /* [n_vocab] of the last token */
-  bool has_logits;
+  float *hidden;                   /* [n_embd] its row after the last norm; NULL: the plan does not keep it */
+  bool has_logits;                 /* and hidden */
+  bool drafted;                    /* the token being handed out was guessed */
+  engine_speculation speculation;
   sampler *sampler;
   char *piece;                     /* room for one piece of streamed text */
   size_t piece_capacity;
@@ -41,6 +89,22 @@ struct tandem_session {
 /* session.c: one pass. Takes cells for n tokens (at most max_tokens) of the session, evaluates them, and leaves n_outputs
  * rows of logits, of the last tokens, in the engine's logits. On failure nothing has changed. */
 status engine_pass(tandem_session *s, const int32_t *ids, int32_t n, int32_t n_outputs, error *err);
+/* Cells for n more positions in every group, copying what is shared, or nothing and an error. */
+status engine_take_cells(tandem_session *s, int32_t n, error *err);
+/* Takes back what was evaluated from position n on, which no window has let go of; row `row` of the last pass gave the token of
+ * index n. */
+void engine_rewind(tandem_session *s, int64_t n, int32_t row);
+/* Row `row` of the engine's logits (and hidden rows) becomes the session's. */
+void engine_keep_row(tandem_session *s, int32_t row);
+/* Tells the drafters that the session has tokens from .. n - 1 now, or that its history is another (from < 0). */
+void engine_tell_drafters(tandem_session *s, int64_t from);
+
+/* draft.c: opens the drafter's file, plans (before anything is allocated) and loads it. */
+status engine_draft_plan(tandem_engine *e, const tandem_engine_params *params, error *err);
+status engine_draft_load(tandem_engine *e, const tandem_engine_params *params, error *err);
+void engine_draft_close(tandem_engine *e);
+size_t engine_draft_kv_bytes(const tandem_engine *e);
+size_t engine_draft_scratch_bytes(const tandem_engine *e);
 
 /* save.c: what tells one model file from another of the same shape, but for the values of its weights. */
 uint64_t engine_hash_file(const gguf *g);

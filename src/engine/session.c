@@ -37,6 +37,13 @@ tandem_status tandem_session_open(tandem_session **session, tandem_engine *e, co
   s->tokens = p;
   TRY_DONE(base_alloc_array(&p, (size_t)e->model->n_vocab, sizeof(float), "session logits", err));
   s->logits = p;
+  if (e->plan->limits.hidden) {
+    TRY_DONE(base_alloc_array(&p, (size_t)e->model->keys.n_embd, sizeof(float), "hidden row", err));
+    s->hidden = p;
+  }
+  tandem_speculation otherwise;
+  tandem_speculation_init(&otherwise);
+  TRY_DONE(tandem_session_set_speculation(s, &otherwise, err));
   TRY_DONE(sample_open(&s->sampler, sampling, (int32_t)e->model->n_vocab, e->tokens, err));
   s->piece_capacity = e->tokens ? token_stream_capacity(e->tokens) : 1;
   TRY_DONE(base_alloc(&p, s->piece_capacity, "text", err));
@@ -57,10 +64,13 @@ void tandem_session_close(tandem_session *s) {
   if (!s) return;
   if (s->sequence >= 0) {
     clear_cells(s);
+    s->n = 0;
+    engine_tell_drafters(s, -1); /* the next one with this sequence begins from nothing */
     s->engine->taken[s->sequence] = false;
   }
   sample_close(s->sampler);
   base_free(s->piece);
+  base_free(s->hidden);
   base_free(s->logits);
   base_free(s->tokens);
   base_free(s);
@@ -80,8 +90,14 @@ const float *tandem_session_logits(const tandem_session *s) { return s->has_logi
 
 /* ---- one pass ---------------------------------------------------------------------------------------------------- */
 
-/* Cells for n more positions in every group, or in none. */
-static status take_cells(tandem_session *s, int32_t n, error *err) {
+/* A page that is written to must be the session's own, in the target's stores and in those of a drafter that rides on it. */
+static void copy_page(tandem_engine *e, int g, kv_copy copy) {
+  const plan *p = e->plan, *d = e->draft.plan;
+  kv_store_copy(&p->groups[g].store, p->groups[g].layers, e->memory.stores[g], copy);
+  if (d && !d->model->arch->borrows && d->groups[g].n_layers) kv_store_copy(&d->groups[g].store, d->groups[g].layers, e->draft.memory.stores[g], copy);
+}
+
+status engine_take_cells(tandem_session *s, int32_t n, error *err) {
   const plan *p = s->engine->plan;
   status st = TANDEM_OK;
   int g = 0;
@@ -89,15 +105,42 @@ static status take_cells(tandem_session *s, int32_t n, error *err) {
     kv_copy copy = {-1, -1};
     kv_pages_slide(s->engine->pages[g], s->sequence, s->n);
     st = kv_pages_append(s->engine->pages[g], s->sequence, n, &copy, err);
-    if (!st && copy.from >= 0) kv_store_copy(&p->groups[g].store, p->groups[g].layers, s->engine->memory.stores[g], copy);
+    if (!st && copy.from >= 0) copy_page(s->engine, g, copy);
   }
   for (int undo = 0; st && undo < g - 1; undo++) kv_pages_truncate(s->engine->pages[undo], s->sequence, s->n, NULL);
   return st;
 }
 
+void engine_keep_row(tandem_session *s, int32_t row) {
+  const tandem_engine *e = s->engine;
+  size_t n_vocab = (size_t)e->model->n_vocab;
+  memcpy(s->logits, e->memory.logits + (size_t)row * n_vocab, n_vocab * sizeof(float));
+  s->has_logits = true;
+  if (!s->hidden) return;
+  const op_value *h = &e->plan->values[e->plan->hidden];
+  memcpy(s->hidden, (const char *)e->memory.hidden + h->offset + (size_t)row * h->stride, (size_t)h->cols * sizeof(float));
+}
+
+void engine_tell_drafters(tandem_session *s, int64_t from) {
+  tandem_engine *e = s->engine;
+  for (int k = 0; k < SPEC_KINDS; k++)
+    if (e->drafters[k] && from < 0) e->drafters[k]->ops->begin(e->drafters[k], s->sequence, s->tokens, s->n);
+  for (int32_t i = 0; i < s->speculation.policy.n_kinds && from >= 0; i++) {
+    spec_drafter *d = e->drafters[s->speculation.policy.kinds[i]];
+    if (d) d->ops->settle(d, s->sequence, s->tokens, from, s->n);
+  }
+}
+
+void engine_rewind(tandem_session *s, int64_t n, int32_t row) {
+  const tandem_engine *e = s->engine;
+  for (int g = 0; g < e->plan->n_groups; g++) kv_pages_truncate(e->pages[g], s->sequence, n, NULL);
+  s->n = n;
+  engine_keep_row(s, row);
+}
+
 status engine_pass(tandem_session *s, const int32_t *ids, int32_t n, int32_t n_outputs, error *err) {
   tandem_engine *e = s->engine;
-  TRY(take_cells(s, n, err));
+  TRY(engine_take_cells(s, n, err));
   for (int32_t i = 0; i < n; i++) {
     e->ids[i] = ids[i];
     e->positions[i] = (int32_t)(s->n + i);
@@ -114,10 +157,8 @@ status engine_pass(tandem_session *s, const int32_t *ids, int32_t n, int32_t n_o
   if (s->tokens + s->n != ids) memmove(s->tokens + s->n, ids, (size_t)n * sizeof *ids);
   s->n += n;
   s->has_logits = n_outputs > 0;
-  if (s->has_logits) {
-    size_t row = (size_t)e->model->n_vocab;
-    memcpy(s->logits, e->memory.logits + (size_t)(n_outputs - 1) * row, row * sizeof(float));
-  }
+  if (s->has_logits) engine_keep_row(s, n_outputs - 1);
+  engine_tell_drafters(s, s->n - n);
   return TANDEM_OK;
 }
 
@@ -170,9 +211,11 @@ tandem_status tandem_session_truncate(tandem_session *s, int64_t n, tandem_error
   for (int g = 0; g < p->n_groups && !gone; g++) gone = kv_pages_truncate(s->engine->pages[g], s->sequence, n, NULL) != TANDEM_OK;
   s->has_logits = false;
   s->n = n;
+  engine_tell_drafters(s, -1);
   if (!gone) return TANDEM_OK;
   clear_cells(s); /* a window has let go of what position n needs: begin again */
   s->n = 0;
+  engine_tell_drafters(s, -1);
   return tandem_session_decode(s, s->tokens, n, NULL, NULL, err);
 }
 
@@ -195,6 +238,11 @@ static status share_cells(tandem_session *s, const tandem_session *source, int64
   for (int g = 0; g < p->n_groups && !st; g++) st = kv_pages_fork(s->engine->pages[g], source->sequence, s->sequence, n, err);
   if (!st) {
     s->n = n;
+    for (int k = 0; k < SPEC_KINDS; k++) {
+      spec_drafter *d = s->engine->drafters[k];
+      if (d && d->ops->fork) d->ops->fork(d, source->sequence, s->sequence, n);
+    }
+    engine_tell_drafters(s, -1);
     return TANDEM_OK;
   }
   clear_cells(s);
@@ -208,6 +256,7 @@ tandem_status tandem_session_fork(tandem_session **session, const tandem_session
   tandem_session *s;
   TRY(tandem_session_open(&s, source->engine, sample_params(source->sampler), err));
   memcpy(s->tokens, source->tokens, (size_t)n * sizeof *s->tokens);
+  s->speculation.policy = source->speculation.policy;
   status st = share_cells(s, source, n, err);
   if (st) {
     tandem_session_close(s);
@@ -215,6 +264,7 @@ tandem_status tandem_session_fork(tandem_session **session, const tandem_session
   }
   if (n == source->n && source->has_logits) {
     memcpy(s->logits, source->logits, (size_t)s->engine->model->n_vocab * sizeof(float));
+    if (s->hidden) memcpy(s->hidden, source->hidden, (size_t)s->engine->model->keys.n_embd * sizeof(float));
     s->has_logits = true;
   }
   *session = s;

@@ -73,6 +73,22 @@ void kv_pages_lend(kv_pages *p);
 void kv_pages_return(kv_pages *p);
 uint64_t kv_pages_generation(const kv_pages *p);
 
+/* ---- borrow.c: a reader's hold on another's pages; it has no size ------------------------------------------------ */
+
+typedef struct kv_borrow {
+  kv_pages *pages;     /* the lender's; NULL: none */
+  uint64_t generation; /* of the pages when it was renewed */
+} kv_borrow;
+
+/* Counts the borrow at its source, in which nothing else changes. */
+void kv_borrow_open(kv_borrow *b, kv_pages *source);
+void kv_borrow_close(kv_borrow *b); /* gives it back; may be called again */
+/* From now on the pages are expected as they are now. */
+void kv_borrow_renew(kv_borrow *b);
+/* May a query at `position` (0 .. length) of seq read the cells it sees? TANDEM_ERROR_INTERNAL if the pages have changed since,
+ * TANDEM_ERROR_CONTEXT if it would see no cell, or one that is not there. */
+status kv_borrow_check(const kv_borrow *b, int32_t seq, int64_t position, error *err);
+
 /* ---- store.c ----------------------------------------------------------------------------------------------------- */
 
 typedef struct kv_layer {      /* geometry of one layer, then where it lies */
@@ -90,6 +106,8 @@ typedef struct kv_store_shape {
 /* Fills the offsets of `layers` [n_layers] from their geometry and gives the bytes of the whole store. A dim that is not
  * a whole number of blocks of the type is an error naming both. */
 status kv_store_layout(const kv_store_shape *shape, kv_layer *layers, size_t *n_bytes, error *err);
+/* Can a reader with the given query heads (n_heads) and sizes read what the source layer holds? The error names both. */
+status kv_borrow_fits(const kv_layer *source, const char *source_name, int32_t i_source, const kv_layer *reader, int32_t i_reader, error *err);
 /* Copies the cells of a page in all layers. `bytes` is the store's memory. */
 void kv_store_copy(const kv_store_shape *shape, const kv_layer *layers, void *bytes, kv_copy copy);
 

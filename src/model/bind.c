@@ -39,6 +39,8 @@ int64_t model_dim(const model *m, int i, arch_dim dim) {
   case DIM_P: return k->n_per_layer;
   case DIM_PL: return k->n_per_layer * m->n_layers;
   case DIM_ROT2: return m->rope[ROPE_FULL].n_rot / 2;
+  case DIM_T: return k->n_embd_out;
+  case DIM_T2: return 2 * k->n_embd_out;
   default: return 1;
   }
 }
@@ -189,7 +191,7 @@ static status bind_block(binder *b, const arch_block *block, int layer) {
   static const arch_tensor experts[] = {T_GATE_EXPS, T_UP_EXPS};
   bool fused;
   if (block->kind == BLOCK_NORM) return bind_tensor(b, block->tensor, layer, true, &b->m->layers[layer].weight[block->tensor]);
-  if (block->kind == BLOCK_SCALE) return bind_tensor(b, block->tensor, layer, false, &b->m->layers[layer].weight[block->tensor]);
+  if (block->kind == BLOCK_SCALE) return bind_tensor(b, block->tensor, layer, block->flags & SCALE_NEEDED, &b->m->layers[layer].weight[block->tensor]);
   if (block->kind == BLOCK_ATTN && (block->flags & ATTN_FUSED)) {
     TRY(bind_fused(b, T_ATTN_QKV, qkv, qkv_rows, 3, layer, &fused));
     TRY(bind_fused(b, T_ATTN_QKV_B, qkv_b, qkv_rows, 3, layer, &fused));
@@ -222,6 +224,8 @@ static status bind_model(binder *b) {
   if (any_full) TRY(bind_tensor(b, T_ROPE_FREQS, -1, m->arch->factors_full_only, &m->weight[T_ROPE_FREQS]));
   TRY(bind_tensor(b, T_ROPE_LONG, -1, false, &m->weight[T_ROPE_LONG]));
   TRY(bind_tensor(b, T_ROPE_SHORT, -1, false, &m->weight[T_ROPE_SHORT]));
+  if (m->arch->borrows) TRY(bind_tensor(b, T_PRE_PROJ, -1, true, &m->weight[T_PRE_PROJ]));
+  if (m->arch->borrows) TRY(bind_tensor(b, T_POST_PROJ, -1, true, &m->weight[T_POST_PROJ]));
   if (!per_layer) return TANDEM_OK;
   TRY(bind_tensor(b, T_PL_TOKEN_EMBD, -1, true, &m->weight[T_PL_TOKEN_EMBD]));
   TRY(bind_tensor(b, T_PL_MODEL_PROJ, -1, true, &m->weight[T_PL_MODEL_PROJ]));

@@ -113,7 +113,7 @@ static status read_layer(model *m, const gguf *g, int i, error *err) {
   TRY(model_layer_int(m, g, "attention.head_count", i, 0, 1, 4096, &heads, err));
   if (heads == 0) return missing(m, "attention.head_count", err);
   TRY(model_layer_int(m, g, "attention.head_count_kv", i, heads, 1, 4096, &kv, err));
-  if (kv > heads || heads % kv)
+  if (!m->arch->borrows && (kv > heads || heads % kv)) /* a draft head has no K/V: the target's count is what counts */
     return base_fail(err, TANDEM_ERROR_FORMAT, "attention.head_count_kv",
                      "%s.attention.head_count_kv: %" PRId64 " in layer %d, must divide head_count %" PRId64, m->arch->name, kv, i, heads);
   TRY(model_layer_int(m, g, "feed_forward_length", i, 0, 0, 1 << 24, &ff, err));
@@ -131,6 +131,10 @@ static status read_layer(model *m, const gguf *g, int i, error *err) {
 
 /* Layers from `own` on have no K/V: they read the last layer of their type that has. */
 static status find_owners(model *m, error *err) {
+  if (m->arch->borrows) { /* layer i reads cache i of its plan, which is a layer of the target's */
+    for (int i = 0; i < m->n_layers; i++) m->layers[i].kv_layer = -1, m->layers[i].cache = i;
+    return TANDEM_OK;
+  }
   int own = m->n_layers - (int)m->keys.n_shared_kv;
   if (own < 1)
     return base_fail(err, TANDEM_ERROR_FORMAT, "attention.shared_kv_layers",
@@ -216,6 +220,10 @@ static status arch_defaults(model *m, const gguf *g, error *err) {
   else if (!model_key(m, g, "attn_logit_softcapping")) k->softcap = m->arch->softcap;
   if (!m->arch->final_capped) k->final_cap = 0;
   else if (!model_key(m, g, "final_logit_softcapping")) k->final_cap = m->arch->final_cap;
+  if (m->arch->borrows) {
+    k->n_layers_mtp = 0; /* all its layers are the trunk */
+    if (k->n_embd_out < 1) return missing(m, "embedding_length_out", err);
+  }
   if (k->n_layers_mtp >= k->n_layers)
     return base_fail(err, TANDEM_ERROR_FORMAT, "nextn_predict_layers", "%s.nextn_predict_layers: %" PRId64 ", must be below block_count %" PRId64,
                      m->arch->name, k->n_layers_mtp, k->n_layers);

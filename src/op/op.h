@@ -22,8 +22,10 @@ typedef struct op_info {
 } op_info;
 extern const op_info op_table[OP_COUNT];
 
-/* Which buffer a value lives in. */
-typedef enum op_home { OP_WEIGHT, OP_SCRATCH, OP_LOGITS, OP_HOMES } op_home;
+/* Which buffer a value lives in. HIDDEN: rows that one pass hands to another (to a drafter, to its next step). LENT: weights
+ * of another model, read only. */
+typedef enum op_home { OP_WEIGHT, OP_SCRATCH, OP_LOGITS, OP_HIDDEN, OP_LENT, OP_HOMES } op_home;
+static inline bool op_home_is_weights(op_home home) { return home == OP_WEIGHT || home == OP_LENT; }
 /* What counts its rows at run time. `rows` is the limit of that count. */
 typedef enum op_rows { OP_FIXED, OP_TOKENS, OP_OUTPUTS } op_rows;
 /* How a weight lies: rows of blocks as in the file, or the device's own panels (read by MM, MMX and EMBED only). */
@@ -72,6 +74,7 @@ typedef struct op_step {
   op_act act;          /* GLU */
   op_rope rope;        /* ROPE (n_rot, neox), ANGLES */
   int32_t cache;       /* STORE, ATTEND: index into the cache layers the device is bound to */
+  int32_t behind;      /* ATTEND: 1 = the token's own cell is not there, it sees the positions before its own; else 0 */
   int32_t n_used;      /* ROUTE, MMX, MIX: experts of a token */
   int32_t block;       /* index of the model layer, -1 outside; for explain */
   bool sync;           /* all threads meet after this step: a later one touches what it wrote or read */
@@ -84,6 +87,7 @@ typedef struct op_cache {
   int32_t n_heads, k_dim, v_dim;
   quant_type k_type, v_type;
   int32_t n_pages;
+  bool borrowed;       /* another plan's cells: no STORE */
   int64_t window;      /* 0 = all positions */
   size_t k_offset, v_offset, k_page, v_page, k_block, v_block;
 } op_cache;

@@ -20,7 +20,7 @@ bool plan_reads(const plan *p, const op_step *s, int32_t root) {
 
 static bool read_later(const plan *p, int32_t i_step) {
   int32_t root = plan_root(p, p->steps[i_step].dst);
-  if (p->values[root].home == OP_LOGITS) return true;
+  if (p->values[root].home != OP_SCRATCH) return true; /* the caller reads it */
   for (int32_t i = i_step + 1; i < p->n_steps; i++)
     if (plan_reads(p, &p->steps[i], root)) return true;
   return false;

@@ -39,11 +39,10 @@ static status open_group(plan *p, bool sliding, const char *name, error *err) {
   return TANDEM_OK;
 }
 
-static void bind_cache(plan *p, int i, int group, const kv_layer *l) {
-  const plan_group *g = &p->groups[group];
-  p->caches[i] = (op_cache){.group = group, .n_heads = l->n_heads, .k_dim = l->k_dim, .v_dim = l->v_dim, .k_type = g->store.k_type,
-                            .v_type = g->store.v_type, .n_pages = g->store.n_pages, .window = g->window, .k_offset = l->k_offset,
-                            .v_offset = l->v_offset, .k_page = l->k_page, .v_page = l->v_page, .k_block = l->k_block, .v_block = l->v_block};
+op_cache plan_cache(const plan_group *g, int group, const kv_layer *l) {
+  return (op_cache){.group = group, .n_heads = l->n_heads, .k_dim = l->k_dim, .v_dim = l->v_dim, .k_type = g->store.k_type,
+                    .v_type = g->store.v_type, .n_pages = g->store.n_pages, .window = g->window, .k_offset = l->k_offset,
+                    .v_offset = l->v_offset, .k_page = l->k_page, .v_page = l->v_page, .k_block = l->k_block, .v_block = l->v_block};
 }
 
 status plan_groups_open(plan *p, error *err) {
@@ -60,7 +59,7 @@ status plan_groups_open(plan *p, error *err) {
   int at[2] = {0, 0};
   for (int i = 0; i < m->n_caches; i++) {
     bool s = m->layers[i].sliding;
-    bind_cache(p, i, group_of[s], &p->groups[group_of[s]].layers[at[s]++]);
+    p->caches[i] = plan_cache(&p->groups[group_of[s]], group_of[s], &p->groups[group_of[s]].layers[at[s]++]);
   }
   return TANDEM_OK;
 }

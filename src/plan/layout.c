@@ -84,5 +84,8 @@ status plan_layout(plan *p, error *err) {
   p->home_bytes[OP_SCRATCH] = scratch;
   p->home_bytes[OP_LOGITS] = p->values[p->logits].extent;
   p->home_bytes[OP_WEIGHT] = p->model->weight_bytes;
+  p->home_bytes[OP_LENT] = p->source ? p->source->model->weight_bytes : 0;
+  for (int32_t v = 0; v < p->n_values; v++)
+    if (p->values[v].home == OP_HIDDEN && p->values[v].view_of < 0) p->home_bytes[OP_HIDDEN] = p->values[v].extent;
   return TANDEM_OK;
 }

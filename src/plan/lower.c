@@ -58,6 +58,17 @@ int32_t plan_value(plan_builder *b, const char *name, op_rows by, quant_type typ
                                   .slab = extent, .stride = size_align(row, 64), .extent = extent, .view_of = -1});
 }
 
+int32_t plan_view(plan_builder *b, const char *name, int32_t of, int64_t first, int64_t cols) {
+  if (b->st) return -1;
+  int32_t view = plan_value(b, name, b->p->values[of].by, QUANT_F32, cols);
+  if (b->st) return -1;
+  op_value *v = &b->p->values[view];
+  v->view_of = of;
+  v->stride = b->p->values[of].stride;
+  v->offset = (size_t)first * sizeof(float); /* from the parent's first byte until layout adds the parent's */
+  return view;
+}
+
 int32_t plan_weight(plan_builder *b, int32_t w) {
   if (w < 0 || b->st) return -1;
   if (b->weights[w] < 0) b->weights[w] = add_value(b, &b->m->weights[w].value);
@@ -165,8 +176,10 @@ static void lower_head(plan_builder *b, int32_t x) {
   int32_t head = m->weight[T_OUTPUT] >= 0 ? m->weight[T_OUTPUT] : m->weight[T_TOKEN_EMBD];
   if (b->st) return;
   int32_t rows = plan_value(b, "rows", OP_OUTPUTS, QUANT_F32, m->keys.n_embd);
-  plan_emit(b, (op_step){.op = OP_ROWS, .dst = rows, .src = {x, -1, -1, -1}});
+  if (m->arch->borrows) rows = x; /* every token of a draft head wants logits */
+  else plan_emit(b, (op_step){.op = OP_ROWS, .dst = rows, .src = {x, -1, -1, -1}});
   b->p->hidden = plan_norm(b, "output_norm", rows, plan_weight(b, m->weight[T_OUTPUT_NORM]), m->keys.n_embd, 1);
+  if (b->p->limits.hidden && !b->st) b->p->values[b->p->hidden].home = OP_HIDDEN;
   int32_t logits = plan_linear(b, "logits", b->p->hidden, plan_weight(b, head), plan_weight(b, m->weight[T_OUTPUT_B]));
   if (b->st) return;
   op_value *v = &b->p->values[logits];
@@ -178,6 +191,34 @@ static void lower_head(plan_builder *b, int32_t x) {
     plan_emit(b, (op_step){.op = OP_CAP, .dst = logits, .src = {logits, -1, -1, -1}, .scale = (float)m->keys.final_cap});
 }
 
+/* A draft head's input: the target's embedding of the token, then the row that is given. [2 T] */
+static int32_t lower_pair(plan_builder *b) {
+  const model *m = b->m, *target = b->p->source->model;
+  int64_t width = m->keys.n_embd_out;
+  int32_t pair = plan_value(b, "pair", OP_TOKENS, QUANT_F32, 2 * width), table = -1;
+  if (b->st) return -1;
+  b->p->values[pair].home = OP_HIDDEN;
+  b->p->given = plan_view(b, "given", pair, width, width);
+  int32_t embd = plan_view(b, "target_embd", pair, 0, width);
+  if (!b->st) table = add_value(b, &target->weights[target->weight[T_TOKEN_EMBD]].value);
+  if (b->st) return -1;
+  b->p->values[table].home = OP_LENT;
+  double scale = target->arch->embed_scaled ? sqrt((double)width) : 1;
+  plan_emit(b, (op_step){.op = OP_EMBED, .dst = embd, .src = {table, -1, -1, -1}, .scale = (float)scale});
+  return plan_linear(b, "pre_projection", pair, plan_weight(b, m->weight[T_PRE_PROJ]), -1);
+}
+
+/* The row for the next step goes where this step's came from. */
+static void lower_given(plan_builder *b) {
+  int32_t next = plan_linear(b, "post_projection", b->p->hidden, plan_weight(b, b->m->weight[T_POST_PROJ]), -1);
+  if (b->st) return;
+  op_value *v = &b->p->values[next];
+  const op_value *given = &b->p->values[b->p->given];
+  v->view_of = given->view_of;
+  v->stride = given->stride;
+  v->offset = given->offset;
+}
+
 status plan_lower(plan *p, error *err) {
   const model *m = p->model;
   plan_builder b = {.p = p, .m = m, .err = err, .angles = {-1, -1}, .per_layer = -1, .block = -1};
@@ -185,9 +226,10 @@ status plan_lower(plan *p, error *err) {
   TRY(arena_alloc(p->memory, ((size_t)m->n_weights + 1) * sizeof(int32_t), &weights, err));
   b.weights = weights;
   for (int32_t i = 0; i < m->n_weights; i++) b.weights[i] = -1;
-  int32_t x = embed(&b, "embd", T_TOKEN_EMBD, m->arch->embed_scaled ? sqrt((double)m->keys.n_embd) : 1);
+  int32_t x = m->arch->borrows ? lower_pair(&b) : embed(&b, "embd", T_TOKEN_EMBD, m->arch->embed_scaled ? sqrt((double)m->keys.n_embd) : 1);
   if (m->keys.n_per_layer > 0) b.per_layer = per_layer_inputs(&b, x);
   for (int i = 0; i < m->n_layers && !b.st; i++) x = lower_layer(&b, i, x);
   lower_head(&b, x);
+  if (m->arch->borrows) lower_given(&b);
   return b.st;
 }

@@ -52,7 +52,7 @@ int32_t plan_mix_attention(plan_builder *b, const arch_block *block, int i, int3
   double scale = b->m->q_scale != 0 ? b->m->q_scale : 1.0 / sqrt((double)l->k_dim);
   int32_t o = plan_value(b, "heads", OP_TOKENS, QUANT_F32, (int64_t)l->n_heads * l->v_dim);
   plan_emit(b, (op_step){.op = OP_ATTEND, .dst = o, .src = {q, -1, -1, -1}, .scale = (float)scale, .softcap = (float)b->m->keys.softcap,
-                         .n_heads = l->n_heads, .cache = l->cache});
+                         .n_heads = l->n_heads, .cache = l->cache, .behind = b->p->limits.behind});
   return plan_linear(b, "attn_out", o, layer_weight(b, i, T_ATTN_OUT), layer_weight(b, i, T_ATTN_OUT_B));
 }
 
@@ -103,12 +103,7 @@ int32_t plan_mix_experts(plan_builder *b, const arch_block *block, int i, int32_
 int32_t plan_mix_per_layer(plan_builder *b, int i, int32_t x) {
   int64_t p = b->m->keys.n_per_layer;
   int32_t gate = plan_linear(b, "inp_gate", x, layer_weight(b, i, T_INP_GATE), -1);
-  int32_t slice = plan_value(b, "per_layer_slice", OP_TOKENS, QUANT_F32, p);
-  if (b->st) return -1;
-  op_value *v = &b->p->values[slice];
-  v->view_of = b->per_layer;
-  v->stride = b->p->values[b->per_layer].stride;
-  v->offset = (size_t)i * (size_t)p * sizeof(float); /* from the parent's first byte until layout adds the parent's */
+  int32_t slice = plan_view(b, "per_layer_slice", b->per_layer, i * p, p);
   int32_t h = gated(b, gate, slice, OP_GELU);
   return plan_linear(b, "per_layer_out", h, layer_weight(b, i, T_PROJ), -1);
 }

@@ -19,7 +19,8 @@ static status check_support(const plan *p, const device_ops *ops, const device *
   return TANDEM_OK;
 }
 
-status plan_open(plan **out, const model *m, const device_ops *ops, const device *d, const plan_limits *limits, error *err) {
+static status open_plan(plan **out, const model *m, const plan *source, const device_ops *ops, const device *d, const plan_limits *limits,
+                        error *err) {
   void *memory = NULL;
   *out = NULL;
   TRY(check_limits(limits, err));
@@ -27,10 +28,11 @@ status plan_open(plan **out, const model *m, const device_ops *ops, const device
   plan *p = memory;
   status st;
   p->model = m;
+  p->source = source;
   p->limits = *limits;
-  p->hidden = p->logits = -1;
+  p->hidden = p->logits = p->given = -1;
   TRY_DONE(arena_open(&p->memory, "plan", err));
-  TRY_DONE(plan_groups_open(p, err));
+  TRY_DONE(source ? plan_pair(p, err) : plan_groups_open(p, err));
   TRY_DONE(plan_lower(p, err));
   plan_fuse(p);
   TRY_DONE(plan_layout(p, err));
@@ -43,6 +45,23 @@ status plan_open(plan **out, const model *m, const device_ops *ops, const device
 done:
   plan_close(p);
   return st;
+}
+
+status plan_open(plan **p, const model *m, const device_ops *ops, const device *d, const plan_limits *limits, error *err) {
+  if (m->arch->borrows)
+    return base_fail(err, TANDEM_ERROR_UNSUPPORTED, "general.architecture",
+                     "architecture %s is a draft head: it cannot run alone, name it as the drafter of its target (-d)", m->arch->name);
+  return open_plan(p, m, NULL, ops, d, limits, err);
+}
+
+status plan_open_draft(plan **p, const model *m, const plan *source, const device_ops *ops, const device *d, int32_t max_tokens, int32_t behind,
+                       error *err) {
+  plan_limits l = source->limits;
+  l.max_tokens = max_tokens;
+  l.max_outputs = l.n_sequences < max_tokens ? l.n_sequences : max_tokens; /* each drafts from one row at a time */
+  l.behind = m->arch->borrows ? behind : 0;
+  l.hidden = false;
+  return open_plan(p, m, source, ops, d, &l, err);
 }
 
 void plan_close(plan *p) {

@@ -22,6 +22,9 @@ typedef struct plan_limits {
   int32_t max_tokens;           /* of a batch */
   int32_t max_outputs;          /* rows with logits of a batch */
   quant_type k_type, v_type;
+  bool hidden;                  /* rows after the last norm are wanted, in OP_HIDDEN: for a drafter */
+  int32_t behind;               /* a borrowing draft head is run at the position of the newest token, whose cell is not there
+                                   yet (1), or at that of the last cell (0) */
 } plan_limits;
 
 /* Layers whose cells come and go together. */
@@ -39,6 +42,7 @@ enum { PLAN_MAX_SESSIONS = 64 }; /* sequence ids in a pool */
 
 typedef struct plan {
   const model *model;           /* borrowed; NULL in tests */
+  const struct plan *source;    /* of a drafter: the target's plan, whose pages and cells it uses; borrowed; else NULL */
   plan_limits limits;
   op_value *values;
   int32_t n_values, values_capacity;
@@ -48,14 +52,20 @@ typedef struct plan {
   int32_t n_caches;
   plan_group groups[OP_MAX_GROUPS];
   int32_t n_groups;
-  size_t home_bytes[OP_HOMES];  /* weights, scratch, logits */
+  size_t home_bytes[OP_HOMES];  /* those of OP_LENT are another's */
   size_t work_bytes;            /* the device's own */
   int32_t hidden, logits;       /* values: rows after the last norm, logits */
+  int32_t given;                /* a draft head's: the rows it is given before a pass and gives after it, in OP_HIDDEN; or -1 */
   arena *memory;
 } plan;
 
 /* Compiles, lays out and verifies. */
 status plan_open(plan **p, const model *m, const device_ops *ops, const device *d, const plan_limits *limits, error *err);
+/* The same for a drafter of `source`, whose limits it inherits but for the tokens and rows of a batch: it has no context and no
+ * pages of its own. A borrowing head (arch.borrows) reads the target's cells; any other model is a companion with cells of
+ * its own on the target's pages. What does not fit together is an error that names both. */
+status plan_open_draft(plan **p, const model *m, const plan *source, const device_ops *ops, const device *d, int32_t max_tokens,
+                       int32_t behind, error *err);
 void plan_close(plan *p); /* NULL is allowed */
 
 /* The plan as the device sees it; borrows from p. */
@@ -77,6 +87,9 @@ void plan_cost(const plan *p, uint64_t *read_bytes, uint64_t *macs);
 /* ---- within plan/ ------------------------------------------------------------------------------------------------ */
 
 status plan_groups_open(plan *p, error *err);  /* groups.c: which layers share pages, and how large the pools are */
+/* A layer of a group as a step refers to it. */
+op_cache plan_cache(const plan_group *g, int group, const kv_layer *l);
+status plan_pair(plan *p, error *err);         /* pair.c: the caches of a drafter, out of its source's groups */
 status plan_lower(plan *p, error *err);        /* lower.c */
 void plan_fuse(plan *p);                       /* fuse.c */
 status plan_layout(plan *p, error *err);       /* layout.c */
@@ -100,6 +113,8 @@ typedef struct plan_builder {
 
 int32_t plan_value(plan_builder *b, const char *name, op_rows by, quant_type type, int64_t cols);
 int32_t plan_weight(plan_builder *b, int32_t model_weight); /* -1 stays -1 */
+/* Columns first .. first + cols of `of`, as rows of their own. */
+int32_t plan_view(plan_builder *b, const char *name, int32_t of, int64_t first, int64_t cols);
 int32_t plan_emit(plan_builder *b, op_step step);           /* returns step.dst; sets block */
 int32_t plan_norm(plan_builder *b, const char *name, int32_t x, int32_t g, int64_t group, float scale);
 int32_t plan_linear(plan_builder *b, const char *name, int32_t x, int32_t w, int32_t bias);

@@ -2,9 +2,12 @@
  * read or write is in the table and in the pool. Then the device walks the steps. Allocates nothing. */
 #include "plan/plan.h"
 
-static status check_pages(const plan_group *g, const int32_t *table, int32_t position, int32_t i, error *err) {
+/* The cells that a token at `position` sees and perhaps writes; `behind` as in ATTEND. */
+static status check_pages(const plan_group *g, const int32_t *table, int32_t position, int32_t behind, int32_t i, error *err) {
+  if (position < behind)
+    return base_fail(err, TANDEM_ERROR_ARGUMENT, "positions", "token %d at position %d: no cell is visible", i, position);
   int64_t first = g->window > 0 && position >= g->window ? position - g->window + 1 : 0;
-  for (int64_t b = first / KV_PAGE; b <= position / KV_PAGE; b++)
+  for (int64_t b = first / KV_PAGE; b <= (position - behind) / KV_PAGE; b++)
     if (table[b] < 0 || table[b] >= g->pages.n_pages)
       return base_fail(err, TANDEM_ERROR_INTERNAL, "page", "token %d at position %d: block %lld of group %s has page %d of %d", i, position,
                        (long long)b, g->name, table[b], g->pages.n_pages);
@@ -21,7 +24,8 @@ static status check_token(const plan *p, const op_batch *b, int32_t i, error *er
     return base_fail(err, TANDEM_ERROR_ARGUMENT, "sequences", "token %d: sequence %d, must be 0 to %d", i, sequence, PLAN_MAX_SESSIONS - 1);
   bool follows = i > 0 && b->sequences[i - 1] == sequence && b->positions[i - 1] + 1 == position;
   if (follows && position % KV_PAGE) return TANDEM_OK; /* same page as the token before, whose window began no later */
-  for (int g = 0; g < p->n_groups; g++) TRY(check_pages(&p->groups[g], b->tables[g][sequence], position, i, err));
+  for (int g = 0; g < p->n_groups; g++)
+    if (p->groups[g].n_layers) TRY(check_pages(&p->groups[g], b->tables[g][sequence], position, p->limits.behind, i, err));
   return TANDEM_OK;
 }
 

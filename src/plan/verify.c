@@ -15,7 +15,7 @@ typedef struct proof {
   error *err;
 } proof;
 
-static const char *const home_names[OP_HOMES] = {"weights", "scratch", "logits"};
+static const char *const home_names[OP_HOMES] = {"weights", "scratch", "logits", "hidden", "lent weights"};
 
 /* ---- messages ---------------------------------------------------------------------------------------------------- */
 
@@ -66,7 +66,7 @@ static status check_operand(const proof *c, const char *operand, int32_t index) 
                      "plan: %s: %s '%s': %" PRId64 " rows of %" PRId64 " %s, stride %zu at offset %zu, leave the %s buffer of %zu bytes",
                      label(c, step, sizeof step), operand, v->name ? v->name : "", v->rows, v->cols, quant_table[v->type].name, v->stride,
                      v->offset, home_names[v->home], p->home_bytes[v->home]);
-  if (v->home == OP_WEIGHT && v->by != OP_FIXED) return refuse(c, operand, "row count of a weight", (int64_t)v->by, OP_FIXED);
+  if (op_home_is_weights(v->home) && v->by != OP_FIXED) return refuse(c, operand, "row count of a weight", (int64_t)v->by, OP_FIXED);
   return TANDEM_OK;
 }
 
@@ -93,7 +93,7 @@ static status vector_f32(const proof *c, const char *name, const op_value *v, in
 
 static status rule_embed(const proof *c) {
   TRY(rows_f32(c, "dst", dst(c), OP_TOKENS));
-  WANT("w", "home", src(c, 0)->home, OP_WEIGHT);
+  if (!op_home_is_weights(src(c, 0)->home)) return refuse(c, "w", "home", src(c, 0)->home, OP_WEIGHT);
   WANT("w", "columns", src(c, 0)->cols, dst(c)->cols);
   if (c->p->model) WANT("w", "rows", src(c, 0)->rows, c->p->model->n_vocab);
   return TANDEM_OK;
@@ -123,7 +123,7 @@ static status rule_quant(const proof *c) {
 }
 
 static status weight_rule(const proof *c, const op_value *x, const op_value *w) {
-  WANT("w", "home", w->home, OP_WEIGHT);
+  if (!op_home_is_weights(w->home)) return refuse(c, "w", "home", w->home, OP_WEIGHT);
   WANT("w", "layout", w->layout, OP_PANELS);
   WANT("x", "type", x->type, quant_table[w->type].partner);
   return TANDEM_OK;
@@ -188,6 +188,7 @@ static status check_cache(const proof *c, const op_cache **out) {
 static status rule_store(const proof *c) {
   const op_cache *k = NULL;
   TRY(check_cache(c, &k));
+  WANT("cache", "borrowed", k->borrowed, false);
   TRY(rows_f32(c, "k", src(c, 0), OP_TOKENS));
   TRY(rows_f32(c, "v", src(c, 1), OP_TOKENS));
   WANT("k", "columns", src(c, 0)->cols, (int64_t)k->n_heads * k->k_dim);
@@ -201,6 +202,8 @@ static status rule_attend(const proof *c) {
   TRY(rows_f32(c, "q", src(c, 0), OP_TOKENS));
   TRY(rows_f32(c, "dst", dst(c), OP_TOKENS));
   if (c->s->n_heads < 1 || c->s->n_heads % k->n_heads) return refuse(c, "q", "heads", c->s->n_heads, k->n_heads);
+  WANT("q", "positions behind", c->s->behind, k->borrowed ? c->p->limits.behind : 0);
+  if (c->s->behind && k->window == 1) return refuse(c, "q", "window", k->window, 2); /* it would see nothing */
   WANT("q", "columns", src(c, 0)->cols, (int64_t)c->s->n_heads * k->k_dim);
   WANT("dst", "columns", dst(c)->cols, (int64_t)c->s->n_heads * k->v_dim);
   return TANDEM_OK;
@@ -289,7 +292,7 @@ static status check_step(const proof *c) {
   if (s->op != OP_STORE) TRY(check_operand(c, "dst", s->dst));
   for (int k = 0; k < op_table[s->op].n_src; k++)
     if (s->src[k] >= 0 || !optional(s, k)) TRY(check_operand(c, names[k], s->src[k]));
-  if (s->op != OP_STORE && dst(c)->home == OP_WEIGHT) return refuse(c, "dst", "home", OP_WEIGHT, OP_SCRATCH);
+  if (s->op != OP_STORE && op_home_is_weights(dst(c)->home)) return refuse(c, "dst", "home", dst(c)->home, OP_SCRATCH);
   TRY(rules[s->op](c));
   return check_experts(c);
 }
@@ -306,7 +309,7 @@ static status check_source(const proof *c, int k) {
   const plan *p = c->p;
   int32_t v = c->s->src[k], root = plan_root(p, v);
   const op_value *x = &p->values[v];
-  if (x->home == OP_WEIGHT) return TANDEM_OK;
+  if (op_home_is_weights(x->home)) return TANDEM_OK;
   int32_t writer = c->i_step - 1;
   bool met = false;
   for (; writer >= 0; writer--) {
@@ -328,9 +331,9 @@ static status check_source(const proof *c, int k) {
   return TANDEM_OK;
 }
 
-/* ATTEND sees what STORE wrote in this pass. */
+/* ATTEND sees what STORE wrote in this pass; borrowed cells are there. */
 static status check_cells(const proof *c) {
-  if (c->s->op != OP_ATTEND) return TANDEM_OK;
+  if (c->s->op != OP_ATTEND || c->p->caches[c->s->cache].borrowed) return TANDEM_OK;
   bool met = false;
   for (int32_t i = c->i_step - 1; i >= 0; i--) {
     const op_step *w = &c->p->steps[i];

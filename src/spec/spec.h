@@ -107,6 +107,7 @@ typedef struct spec_ask {
   spec_depth *depth;  /* NULL: take all k */
   const spec_costs *costs;
   float p_min;
+  float *rows;        /* for who wants to see a model drafter's logits: [k][n_vocab]; NULL: nobody */
   /* The answer. */
   int32_t n_out;
   float p[SPEC_MAX_DEPTH]; /* the drafter's probability of each; < 0: not known */
@@ -125,13 +126,44 @@ typedef struct spec_ops {
   status (*propose)(spec_drafter *d, spec_ask *asks, int32_t n_asks, error *err);
   /* The sequence now has n evaluated tokens, tokens[n] (and perhaps last at [n]); the ones from `from` on are new. */
   void (*settle)(spec_drafter *d, int32_t sequence, const int32_t *tokens, int64_t from, int64_t n);
+  /* Sequence `to` now shares the first n tokens of `from`; NULL: begin is enough. */
+  void (*fork)(spec_drafter *d, int32_t from, int32_t to, int64_t n);
 } spec_ops;
 
 struct spec_drafter {
   const spec_ops *ops;
 };
 
-extern const spec_ops *const spec_table[SPEC_KINDS];
+extern const spec_ops spec_ngram_simple, spec_ngram_mod, spec_shared, spec_model;
+extern const spec_ops *const spec_table[SPEC_KINDS]; /* spec.c */
+
+/* What an engine lends to a drafter that is a model; all of it outlives the drafter. */
+typedef struct spec_host {
+  const plan *plan;      /* the drafter's own: plan_open_draft */
+  const device_ops *ops;
+  device *device;
+  const device_binding *memory;
+  kv_pages *const *pages;                        /* [group] the target's */
+  const int32_t *const *tables[OP_MAX_GROUPS];   /* [group][sequence] */
+  int64_t n_vocab;       /* the target's */
+} spec_host;
+
+/* draft_shared.c: queries only, over the target's cells (gemma4-assistant). Needs the target's hidden row; stores nothing. */
+status spec_shared_open(spec_drafter **d, const spec_host *host, error *err);
+/* draft_model.c: a model with K/V of its own on the target's pages, which catches up when it is asked. */
+status spec_model_open(spec_drafter **d, const spec_host *host, error *err);
+
+/* rows.c, for these two: draws the next draft of `a` from a row of n logits with the chain and the noise that the target's
+ * token will be drawn with, unless the row is not finite, p_min or the rule of depth.c speak against it. True: go on. */
+bool spec_take(spec_ask *a, const float *row, int64_t n);
+
+/* The words of --spec: "auto", "off", or kinds separated by commas in the order to ask. An unknown word is an error that names
+ * the kinds. `kinds` [SPEC_KINDS]; *by_value: whoever promises most is asked first ("auto"). */
+status spec_parse(const char *words, spec_kind *kinds, int32_t *n_kinds, bool *by_value, error *err);
+
+/* pair.c: can a model with the vocabulary `drafter` draft for one with `target`? The error shows the first differences. Either
+ * may be NULL: then only the numbers of tokens are compared. */
+status spec_same_vocab(const tokenizer *target, int64_t n_target, const tokenizer *drafter, int64_t n_drafter, error *err);
 
 /* draft_ngram.c. Simple: the last earlier occurrence of the newest `n_match` tokens (`last` included), continued; no state.
  * Mod: a pool of 2^22 next tokens by the hash of the last n_match, shared by all sequences of the engine (16 MiB, mapped

@@ -89,6 +89,9 @@ void cpu_avx512_mm(cpu_kernels *k);
 void cpu_avx512_attn(cpu_kernels *k);
 void cpu_avx512_row(cpu_kernels *k);
 
+/* scalar/attn.c: a cell of a block, widened. */
+void cpu_read_cell(quant_type type, bool v, const void *block, int cell, float *x, int dim);
+
 /* One row of a weight as f32 (embedding): from row-major blocks or out of panels. */
 void cpu_decode_row(const op_value *w, const void *bytes, int64_t row, float *y);
 
@@ -119,8 +122,9 @@ typedef struct cpu_run {
 
 /* First byte of value v in its home. */
 static inline char *cpu_at(const cpu_run *r, const op_value *v) {
-  char *home = v->home == OP_WEIGHT ? (char *)(uintptr_t)r->bind->weights : v->home == OP_LOGITS ? (char *)r->bind->logits : (char *)r->bind->scratch;
-  return home + v->offset;
+  const device_binding *b = r->bind;
+  const void *const homes[OP_HOMES] = {b->weights, b->scratch, b->logits, b->hidden, b->lent}; /* in the order of op_home */
+  return (char *)(uintptr_t)homes[v->home] + v->offset;
 }
 
 /* A driver does its share of step i_step on thread i_thread. All threads call it for every step, in order, with a barrier

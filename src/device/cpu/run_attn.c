@@ -118,7 +118,7 @@ static int64_t first_block(const attend *a, const chunk *u) {
   return first_seen(a->c, a->r->batch->positions[u->first]) / CPU_BLOCK;
 }
 static int64_t n_blocks(const attend *a, const chunk *u) {
-  return a->r->batch->positions[u->first + u->n - 1] / CPU_BLOCK - first_block(a, u) + 1;
+  return (a->r->batch->positions[u->first + u->n - 1] - a->s->behind) / CPU_BLOCK - first_block(a, u) + 1;
 }
 
 /* Cuts the batch into chunks of at most tile_tokens. */
@@ -207,7 +207,7 @@ static void attend_block(const attend *a, const tile *t, int64_t i_block, const 
   for (int c = 0; c < t->n_cols; c++) {
     int64_t position = a->r->batch->positions[t->chunk->first + c / t->n_heads], start = i_block * CPU_BLOCK;
     lo[c] = (int)min_of(CPU_BLOCK, max_of(0, first_seen(a->c, position) - start));
-    hi[c] = (int)max_of(0, min_of(CPU_BLOCK, position + 1 - start));
+    hi[c] = (int)max_of(0, min_of(CPU_BLOCK, position + 1 - a->s->behind - start));
     s[c] = a->scores + c * CPU_BLOCK;
     l[c] = 0;
     if (lo[c] >= hi[c]) continue;
