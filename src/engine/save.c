@@ -418,11 +418,10 @@ static status check_cells(reading *r) {
   for (int g = 0; g < r->s->engine->plan->n_groups; g++) {
     kv_cells c = cells_of(r->s, g);
     size_t n = 0;
-    status st = kv_pages_restore_check(c.pages, c.sequence, r->saved[g], r->n_tokens, r->err);
-    if (st == TANDEM_ERROR_BUSY && kv_pages_least(c.pages, r->n_tokens) > r->saved[g]) {
-      r->first[g] = kv_pages_least(c.pages, r->n_tokens);
-      st = kv_pages_restore_check(c.pages, c.sequence, r->first[g], r->n_tokens, r->err);
-    }
+    int64_t least = kv_pages_least(c.pages, r->n_tokens);
+    bool tight = kv_pages_restore_check(c.pages, c.sequence, r->saved[g], r->n_tokens, NULL) == TANDEM_ERROR_BUSY;
+    if (tight && least > r->saved[g]) r->first[g] = least;
+    status st = kv_pages_restore_check(c.pages, c.sequence, r->first[g], r->n_tokens, r->err);
     if (st == TANDEM_ERROR_ARGUMENT)
       return base_fail_at(r->err, TANDEM_ERROR_FORMAT, "cache", r->sections[SECTION_CACHE].offset,
                           "cache: a group with cells %" PRId64 " .. %" PRId64 " lacks some that a window of %" PRId64 " sees", r->saved[g],
@@ -462,7 +461,7 @@ static void restore(const reading *r) {
 /* Cheap checks first: a file of another model is refused before gigabytes of its cells are read. */
 status engine_load(tandem_session *s, const uint8_t *bytes, size_t n, error *err) {
   reading r = {.s = s, .bytes = bytes, .n = n, .err = err};
-  file_head h;
+  file_head h = {0};
   status st;
   TRY(check_head(&r, &h));
   TRY(find_sections(&r, h.n_sections));
