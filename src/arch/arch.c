@@ -15,6 +15,9 @@ const arch_tensor_info arch_tensors[T_COUNT] = {
     [T_PL_MODEL_PROJ] = {"per_layer_model_proj.weight", {DIM_E, DIM_PL}},
     [T_PL_PROJ_NORM] = {"per_layer_proj_norm.weight", {DIM_P}},
     [T_PRE_PROJ] = {"nextn.pre_projection.weight", {DIM_T2, DIM_E}},
+    [T_CENTROIDS] = {"masked_embd_centroids.weight", {DIM_E, DIM_C}},
+    [T_ORDERING] = {"masked_embd_ordering", {DIM_V}},
+    [T_CLUSTERS] = {"token_embd.weight", {DIM_E, DIM_V}},
     [T_POST_PROJ] = {"nextn.post_projection.weight", {DIM_E, DIM_T}},
     [T_ATTN_NORM] = {"attn_norm.weight", {DIM_E}},
     [T_ATTN_QKV] = {"attn_qkv.weight", {DIM_E, DIM_QKV}},
@@ -112,6 +115,7 @@ const arch_key arch_key_table[] = {
     {"expert_count", KEY_INT, FIELD(n_experts), false, 0, 0, 4096},
     {"expert_used_count", KEY_INT, FIELD(n_used), false, 0, 0, OP_MAX_USED},
     {"expert_feed_forward_length", KEY_INT, FIELD(expert_ff), false, 0, 0, 1 << 24},
+    {"centroid_top_k", KEY_INT, FIELD(clusters_used), false, 32, 1, OP_MAX_USED},
     {"embedding_length_out", KEY_INT, FIELD(n_embd_out), false, 0, 1, 1 << 20},
     {"embedding_length_per_layer_input", KEY_INT, FIELD(n_per_layer), false, 0, 0, 1 << 16},
 };

@@ -30,6 +30,7 @@ typedef enum arch_dim {
   DIM_ROT2,  /* rotated components of full layers / 2 */
   DIM_T,     /* embedding_length_out: width of the target's rows that a draft head takes and gives */
   DIM_T2,    /* 2 T */
+  DIM_C,     /* clusters of the vocabulary */
   DIM_COUNT
 } arch_dim;
 
@@ -39,6 +40,7 @@ typedef enum arch_tensor {
   /* of the model */
   T_TOKEN_EMBD, T_OUTPUT, T_OUTPUT_B, T_OUTPUT_NORM, T_ROPE_FREQS, T_ROPE_LONG, T_ROPE_SHORT,
   T_PL_TOKEN_EMBD, T_PL_MODEL_PROJ, T_PL_PROJ_NORM, T_PRE_PROJ, T_POST_PROJ,
+  T_CENTROIDS, T_ORDERING, T_CLUSTERS, /* a head in clusters; the last is token_embd in the order of the second */
   T_MODEL_END,
   /* of a layer */
   T_ATTN_NORM = T_MODEL_END, T_ATTN_QKV, T_ATTN_QKV_B, T_ATTN_Q, T_ATTN_Q_B, T_ATTN_K, T_ATTN_K_B, T_ATTN_V, T_ATTN_V_B,
@@ -111,7 +113,7 @@ typedef struct arch_keys {
   int64_t key_length, value_length, key_length_swa, value_length_swa; /* 0 = absent */
   int64_t window, n_rot, n_rot_swa;
   int64_t n_experts, n_used, expert_ff;
-  int64_t n_per_layer, n_shared_kv, n_embd_out;
+  int64_t n_per_layer, n_shared_kv, n_embd_out, clusters_used;
   int64_t rope_original;
   double eps, rope_base, rope_base_swa, rope_factor, rope_attn_factor, softcap, final_cap;
 } arch_keys;

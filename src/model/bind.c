@@ -41,6 +41,7 @@ int64_t model_dim(const model *m, int i, arch_dim dim) {
   case DIM_ROT2: return m->rope[ROPE_FULL].n_rot / 2;
   case DIM_T: return k->n_embd_out;
   case DIM_T2: return 2 * k->n_embd_out;
+  case DIM_C: return m->n_clusters;
   default: return 1;
   }
 }
@@ -212,12 +213,44 @@ static status bind_layer(binder *b, int i) {
   return TANDEM_OK;
 }
 
+/* A head in clusters, if the file has one: centroids [E, C], the order of the tokens, and C equal parts of the embedding in
+ * that order. It replaces the whole head. */
+static status bind_clusters(binder *b) {
+  model *m = b->m;
+  const gguf_tensor *c = find(b, T_CENTROIDS, -1), *o = find(b, T_ORDERING, -1), *e = find(b, T_TOKEN_EMBD, -1);
+  if (!m->arch->borrows || !c || !o || !e) return TANDEM_OK;
+  m->n_clusters = c->dims[1];
+  if (m->n_clusters < 1 || m->n_vocab % m->n_clusters)
+    return base_fail_at(b->err, TANDEM_ERROR_FORMAT, c->name, c->info_offset, "%s: %" PRId64 " clusters do not divide %" PRId64 " tokens", c->name,
+                        m->n_clusters, m->n_vocab);
+  if (o->type != QUANT_I32 && o->type != QUANT_I64)
+    return base_fail_at(b->err, TANDEM_ERROR_FORMAT, o->name, o->info_offset, "%s: type i32 or i64 expected, file has %s", o->name,
+                        quant_find(o->type) ? quant_table[o->type].name : "another");
+  if (o->dims[0] != m->n_vocab || o->dims[1] != 1 || o->dims[2] != 1)
+    return base_fail_at(b->err, TANDEM_ERROR_FORMAT, o->name, o->info_offset, "%s: %" PRId64 " expected, file has %" PRId64 " x %" PRId64, o->name,
+                        m->n_vocab, o->dims[0], o->dims[1]);
+  m->n_clusters_used = (int32_t)(m->keys.clusters_used < m->n_clusters ? m->keys.clusters_used : m->n_clusters);
+  void *order;
+  TRY(arena_alloc(m->memory, (size_t)m->n_vocab * sizeof *m->order, &order, b->err));
+  m->order = order;
+  TRY(bind_tensor(b, T_CENTROIDS, -1, true, &m->weight[T_CENTROIDS]));
+  TRY(add_weight(b, o, T_ORDERING, 0, m->n_vocab, &m->weight[T_ORDERING])); /* before the clusters, which are loaded by it */
+  gguf_tensor part = *e;
+  part.dims[2] = m->n_clusters;
+  TRY(check_shape(b, e, T_TOKEN_EMBD, -1));
+  TRY(add_weight(b, &part, T_CLUSTERS, 0, m->n_vocab / m->n_clusters, &m->weight[T_CLUSTERS]));
+  m->weights[m->weight[T_CLUSTERS]].source = e;
+  m->weights[m->weight[T_CLUSTERS]].ordered = true;
+  return TANDEM_OK;
+}
+
 static status bind_model(binder *b) {
   model *m = b->m;
   bool per_layer = m->keys.n_per_layer > 0, any_full = false;
   for (int i = 0; i < m->n_layers; i++) any_full |= !m->layers[i].sliding;
   for (int t = 0; t < T_MODEL_END; t++) m->weight[t] = -1;
-  TRY(bind_tensor(b, T_TOKEN_EMBD, -1, true, &m->weight[T_TOKEN_EMBD]));
+  TRY(bind_clusters(b));
+  if (!m->n_clusters) TRY(bind_tensor(b, T_TOKEN_EMBD, -1, true, &m->weight[T_TOKEN_EMBD]));
   TRY(bind_tensor(b, T_OUTPUT_NORM, -1, true, &m->weight[T_OUTPUT_NORM]));
   if (!m->arch->tied_only) TRY(bind_tensor(b, T_OUTPUT, -1, false, &m->weight[T_OUTPUT]));
   if (m->arch->output_bias) TRY(bind_tensor(b, T_OUTPUT_B, -1, false, &m->weight[T_OUTPUT_B]));

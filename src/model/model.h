@@ -14,6 +14,7 @@ typedef struct model_weight {
   const gguf_tensor *source; /* borrowed from the gguf */
   int64_t first_row;         /* of the source's rows (of each slab): a part of a fused tensor */
   arch_tensor tensor;
+  bool ordered;              /* its rows are the source's rows model->order, cut into slabs */
 } model_weight;
 
 enum { ROPE_FULL, ROPE_SLIDING, ROPE_SETS };
@@ -33,6 +34,9 @@ typedef struct model {
   arch_keys keys;
   const char *name;            /* general.name or "" */
   int64_t n_vocab;
+  int64_t n_clusters;          /* of a head in clusters; 0 = the head is whole */
+  int32_t n_clusters_used;
+  int32_t *order;              /* [n_vocab] token of each row of T_CLUSTERS; filled by model_load */
   int32_t n_layers;            /* of the trunk */
   model_layer *layers;
   int32_t n_caches;            /* layers that own K/V */

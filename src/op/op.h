@@ -75,7 +75,7 @@ typedef struct op_step {
   op_rope rope;        /* ROPE (n_rot, neox), ANGLES */
   int32_t cache;       /* STORE, ATTEND: index into the cache layers the device is bound to */
   int32_t behind;      /* ATTEND: 1 = the token's own cell is not there, it sees the positions before its own; else 0 */
-  int32_t n_used;      /* ROUTE, MMX, MIX: experts of a token */
+  int32_t n_used;      /* ROUTE, MMX, MIX, SCATTER: experts (or clusters of the vocabulary) of a token */
   int32_t block;       /* index of the model layer, -1 outside; for explain */
   bool sync;           /* all threads meet after this step: a later one touches what it wrote or read */
 } op_step;

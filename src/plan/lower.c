@@ -171,6 +171,18 @@ static int32_t per_layer_inputs(plan_builder *b, int32_t x) {
   return elementwise(b, OP_ADD, "per_layer_inputs", e, c, 0);
 }
 
+/* A head in clusters: the likeliest centroids, then the logits of their tokens alone. */
+static int32_t lower_clusters(plan_builder *b, int32_t x) {
+  const model *m = b->m;
+  int32_t used = m->n_clusters_used;
+  int32_t scores = plan_linear(b, "centroids", x, plan_weight(b, m->weight[T_CENTROIDS]), -1);
+  int32_t route = plan_route(b, scores, used);
+  int32_t y = plan_by_expert(b, "cluster_logits", x, plan_weight(b, m->weight[T_CLUSTERS]), route, used);
+  int32_t order = plan_weight(b, m->weight[T_ORDERING]);
+  int32_t dst = plan_value(b, "logits", OP_TOKENS, QUANT_F32, m->n_vocab);
+  return plan_emit(b, (op_step){.op = OP_SCATTER, .dst = dst, .src = {y, route, order, -1}, .n_used = used});
+}
+
 static void lower_head(plan_builder *b, int32_t x) {
   const model *m = b->m;
   int32_t head = m->weight[T_OUTPUT] >= 0 ? m->weight[T_OUTPUT] : m->weight[T_TOKEN_EMBD];
@@ -180,7 +192,8 @@ static void lower_head(plan_builder *b, int32_t x) {
   else plan_emit(b, (op_step){.op = OP_ROWS, .dst = rows, .src = {x, -1, -1, -1}});
   b->p->hidden = plan_norm(b, "output_norm", rows, plan_weight(b, m->weight[T_OUTPUT_NORM]), m->keys.n_embd, 1);
   if (b->p->limits.hidden && !b->st) b->p->values[b->p->hidden].home = OP_HIDDEN;
-  int32_t logits = plan_linear(b, "logits", b->p->hidden, plan_weight(b, head), plan_weight(b, m->weight[T_OUTPUT_B]));
+  int32_t logits = m->n_clusters ? lower_clusters(b, b->p->hidden)
+                                 : plan_linear(b, "logits", b->p->hidden, plan_weight(b, head), plan_weight(b, m->weight[T_OUTPUT_B]));
   if (b->st) return;
   op_value *v = &b->p->values[logits];
   v->home = OP_LOGITS;

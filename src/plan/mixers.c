@@ -71,10 +71,14 @@ int32_t plan_mix_ffn(plan_builder *b, const arch_block *block, int i, int32_t x)
   return plan_linear(b, "ffn_out", h, layer_weight(b, i, T_FFN_DOWN), layer_weight(b, i, T_FFN_DOWN_B));
 }
 
+int32_t plan_route(plan_builder *b, int32_t scores, int32_t used) {
+  int32_t route = plan_value(b, "route", OP_TOKENS, QUANT_F32, 2 * used);
+  return plan_emit(b, (op_step){.op = OP_ROUTE, .dst = route, .src = {scores, -1, -1, -1}, .n_used = used});
+}
+
 /* Slot s of a token by its expert: [token][slot][rows]. */
-static int32_t by_expert(plan_builder *b, const char *name, int32_t x, int32_t w, int32_t route) {
+int32_t plan_by_expert(plan_builder *b, const char *name, int32_t x, int32_t w, int32_t route, int32_t used) {
   if (b->st) return -1;
-  int32_t used = (int32_t)b->m->keys.n_used;
   int32_t q = plan_quantised(b, x, b->p->values[w].type);
   if (b->st) return -1;
   int32_t dst = plan_value(b, name, OP_TOKENS, QUANT_F32, b->p->values[w].rows * used);
@@ -89,11 +93,10 @@ int32_t plan_mix_experts(plan_builder *b, const arch_block *block, int i, int32_
     expert_in = plan_norm(b, "pre_ffw_norm_2", x, layer_weight(b, i, T_PRE_FFW_NORM_2), b->m->keys.n_embd, 1);
   }
   int32_t logits = plan_linear(b, "router", router_in, layer_weight(b, i, T_ROUTER), -1);
-  int32_t route = plan_value(b, "route", OP_TOKENS, QUANT_F32, 2 * used);
-  plan_emit(b, (op_step){.op = OP_ROUTE, .dst = route, .src = {logits, -1, -1, -1}, .n_used = used});
-  int32_t gate = by_expert(b, "gate_exps", expert_in, layer_weight(b, i, T_GATE_EXPS), route);
-  int32_t up = by_expert(b, "up_exps", expert_in, layer_weight(b, i, T_UP_EXPS), route);
-  int32_t down = by_expert(b, "down_exps", gated(b, gate, up, block->act), layer_weight(b, i, T_DOWN_EXPS), route);
+  int32_t route = plan_route(b, logits, used);
+  int32_t gate = plan_by_expert(b, "gate_exps", expert_in, layer_weight(b, i, T_GATE_EXPS), route, used);
+  int32_t up = plan_by_expert(b, "up_exps", expert_in, layer_weight(b, i, T_UP_EXPS), route, used);
+  int32_t down = plan_by_expert(b, "down_exps", gated(b, gate, up, block->act), layer_weight(b, i, T_DOWN_EXPS), route, used);
   int32_t dst = plan_value(b, "moe_out", OP_TOKENS, QUANT_F32, b->m->keys.n_embd);
   return plan_emit(b, (op_step){.op = OP_MIX, .dst = dst, .src = {down, route, layer_weight(b, i, T_DOWN_EXPS_SCALE), -1}, .n_used = used});
 }

@@ -119,6 +119,8 @@ int32_t plan_emit(plan_builder *b, op_step step);           /* returns step.dst;
 int32_t plan_norm(plan_builder *b, const char *name, int32_t x, int32_t g, int64_t group, float scale);
 int32_t plan_linear(plan_builder *b, const char *name, int32_t x, int32_t w, int32_t bias);
 int32_t plan_quantised(plan_builder *b, int32_t x, quant_type weight_type);
+int32_t plan_route(plan_builder *b, int32_t scores, int32_t used);
+int32_t plan_by_expert(plan_builder *b, const char *name, int32_t x, int32_t w, int32_t route, int32_t used);
 /* Mixers: one block kind each, from the row x of layer i to the block's result. */
 int32_t plan_mix_attention(plan_builder *b, const arch_block *block, int i, int32_t x);
 int32_t plan_mix_ffn(plan_builder *b, const arch_block *block, int i, int32_t x);

@@ -256,16 +256,27 @@ static status rule_mix(const proof *c) {
   return TANDEM_OK;
 }
 
+static status rule_scatter(const proof *c) {
+  int64_t used = c->s->n_used;
+  TRY(rows_f32(c, "y", src(c, 0), OP_TOKENS));
+  TRY(rows_f32(c, "r", src(c, 1), OP_TOKENS));
+  TRY(rows_f32(c, "dst", dst(c), OP_TOKENS));
+  TRY(vector_f32(c, "o", src(c, 2), dst(c)->cols));
+  WANT("r", "columns", src(c, 1)->cols, 2 * used);
+  if (used < 1 || src(c, 0)->cols % used) return refuse(c, "y", "columns over the clusters", src(c, 0)->cols, used);
+  return TANDEM_OK;
+}
+
 static status (*const rules[OP_COUNT])(const proof *) = {
     [OP_EMBED] = rule_embed, [OP_ROWS] = rule_rows, [OP_NORM] = rule_norm,   [OP_QUANT] = rule_quant, [OP_MM] = rule_mm,
     [OP_ROPE] = rule_rope,   [OP_ANGLES] = rule_angles, [OP_STORE] = rule_store, [OP_ATTEND] = rule_attend, [OP_GLU] = rule_pair,
     [OP_ADD] = rule_pair,    [OP_SCALE] = rule_scale, [OP_CAP] = rule_pair,  [OP_ROUTE] = rule_route, [OP_MMX] = rule_mmx,
-    [OP_MIX] = rule_mix,
+    [OP_MIX] = rule_mix,     [OP_SCATTER] = rule_scatter,
 };
 
 /* Ids that ROUTE writes index the slabs of MMX's weights and MIX's scales: there must be as many as the router chose from. */
 static status check_experts(const proof *c) {
-  int32_t route = c->s->op == OP_MMX ? c->s->src[2] : c->s->op == OP_MIX ? c->s->src[1] : -1;
+  int32_t route = c->s->op == OP_MMX ? c->s->src[2] : c->s->op == OP_MIX || c->s->op == OP_SCATTER ? c->s->src[1] : -1;
   if (route < 0) return TANDEM_OK;
   for (int32_t i = 0; i < c->i_step; i++) {
     const op_step *r = &c->p->steps[i];
@@ -273,6 +284,7 @@ static status check_experts(const proof *c) {
     int64_t n = value(c, r->src[0])->cols;
     WANT("r", "experts of a token", r->n_used, c->s->n_used);
     if (c->s->op == OP_MMX) WANT("w", "experts", src(c, 1)->n_slabs, n);
+    if (c->s->op == OP_SCATTER) WANT("dst", "columns", dst(c)->cols, n * (src(c, 0)->cols / c->s->n_used));
     if (c->s->op == OP_MIX && has(c, 2)) return vector_f32(c, "e", src(c, 2), n);
     return TANDEM_OK;
   }

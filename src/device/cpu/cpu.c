@@ -13,6 +13,7 @@ cpu_driver *const cpu_drivers[OP_COUNT] = {
     [OP_MM] = cpu_run_mm,         [OP_ROPE] = cpu_run_rope,   [OP_ANGLES] = cpu_run_angles, [OP_STORE] = cpu_run_store,
     [OP_ATTEND] = cpu_run_attend, [OP_GLU] = cpu_run_glu,     [OP_ADD] = cpu_run_add,       [OP_SCALE] = cpu_run_scale,
     [OP_CAP] = cpu_run_cap,       [OP_ROUTE] = cpu_run_route, [OP_MMX] = cpu_run_mmx,       [OP_MIX] = cpu_run_mix,
+    [OP_SCATTER] = cpu_run_scatter,
 };
 
 /* ---- open and close ------------------------------------------------------------------------------------------------- */

@@ -1,5 +1,6 @@
 /* run_moe: the drivers of experts. ROUTE picks the experts of a token, MMX multiplies each (token, slot) by its expert, MIX
- * adds a token's slots up in slot order (rule R9).
+ * adds a token's slots up in slot order (rule R9). A head whose vocabulary is cut into clusters is the same thing: clusters are
+ * experts, and SCATTER puts their results where their tokens are.
  *
  * MMX sorts the slots by expert, so that an expert's slots are the columns of one matrix product. Every thread sorts for
  * itself: some microseconds of the same work, and no barrier and no list that another step could still be reading. */
@@ -157,4 +158,29 @@ void cpu_run_mix(const cpu_run *r, int i_step, int i_thread) {
     mix_part(&r->device->kernels, (const float *)(const void *)(cpu_at(r, y) + t * y->stride), cpu_at(r, route) + t * route->stride,
              scales, s->n_used, dst->cols, c0, min_of(part, dst->cols - c0), (float *)(void *)(cpu_at(r, dst) + t * dst->stride));
   }
+}
+
+/* ---- SCATTER -------------------------------------------------------------------------------------------------------- */
+
+/* Columns c0 .. c1 - 1 of one token: each thread fills its own and looks through all results for those that belong there. The order
+ * is a permutation (model/load.c), so every column has one writer. */
+static void scatter_part(const float *y, int64_t n_y, const char *route, const float *order, int64_t rows, int64_t c0, int64_t c1, float *to) {
+  float least = y[0];
+  for (int64_t i = 1; i < n_y; i++) least = y[i] < least ? y[i] : least;
+  for (int64_t c = c0; c < c1; c++) to[c] = least - 1;
+  for (int64_t i = 0; i < n_y; i++) {
+    int64_t c = (int64_t)order[id_at(route, (int)(i / rows)) * rows + i % rows];
+    if (c >= c0 && c < c1) to[c] = y[i];
+  }
+}
+
+void cpu_run_scatter(const cpu_run *r, int i_step, int i_thread) {
+  const op_step *s = &r->program->steps[i_step];
+  const op_value *v = r->program->values, *dst = &v[s->dst], *y = &v[s->src[0]], *route = &v[s->src[1]];
+  const float *order = (const float *)(const void *)cpu_at(r, &v[s->src[2]]);
+  int64_t n = op_rows_of(dst, r->batch), part = dst->cols / r->device->n_threads, c0 = part * i_thread;
+  int64_t c1 = i_thread + 1 == r->device->n_threads ? dst->cols : c0 + part;
+  for (int64_t t = 0; t < n; t++)
+    scatter_part((const float *)(const void *)(cpu_at(r, y) + (size_t)t * y->stride), y->cols, cpu_at(r, route) + (size_t)t * route->stride, order,
+                 y->cols / s->n_used, c0, c1, (float *)(void *)(cpu_at(r, dst) + (size_t)t * dst->stride));
 }
