@@ -9,6 +9,7 @@
  *     3 tokens  int32 each
  *     4 logits  of the last token, float32 each; absent if there are none
  *     5 cells   group after group as kv/save.c draws it
+ *     6 hidden  the last token's row after the last norm, float32 each; optional: a draft head guesses from it
  *
  * Sections come in the order of their types. One of an unknown type is skipped, or refused if its flags say mandatory. */
 #include <inttypes.h>
@@ -20,10 +21,11 @@ static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "values are copied as t
 
 enum { SAVE_VERSION = 1, SECTION_MANDATORY = 1 };
 
-typedef enum section_type { SECTION_MODEL = 1, SECTION_CACHE, SECTION_TOKENS, SECTION_LOGITS, SECTION_CELLS, SECTIONS } section_type;
+typedef enum section_type { SECTION_MODEL = 1, SECTION_CACHE, SECTION_TOKENS, SECTION_LOGITS, SECTION_CELLS, SECTION_HIDDEN, SECTIONS } section_type;
 
 static const char *const section_names[SECTIONS] = {
-    [SECTION_MODEL] = "model", [SECTION_CACHE] = "cache", [SECTION_TOKENS] = "tokens", [SECTION_LOGITS] = "logits", [SECTION_CELLS] = "cells"};
+    [SECTION_MODEL] = "model", [SECTION_CACHE] = "cache", [SECTION_TOKENS] = "tokens", [SECTION_LOGITS] = "logits", [SECTION_CELLS] = "cells",
+    [SECTION_HIDDEN] = "hidden"};
 
 /* What text files never begin with, and a transfer that changes line ends breaks. */
 static const char magic[8] = "\x89TSES\r\n\x1a";
@@ -156,7 +158,7 @@ static status put(void *user, const void *bytes, size_t n, error *err) {
 }
 
 static status begin_section(writing *w, section_type type, size_t n) {
-  section_head h = {.type = type, .flags = SECTION_MANDATORY, .n_bytes = n};
+  section_head h = {.type = type, .flags = type == SECTION_HIDDEN ? 0 : SECTION_MANDATORY, .n_bytes = n};
   checksum_open(&w->sum, w->at);
   return put(w, &h, sizeof h, w->err);
 }
@@ -212,18 +214,21 @@ static status write_cells(writing *w, size_t n_bytes, void *scratch) {
   return end_section(w);
 }
 
+static size_t hidden_bytes(const tandem_engine *e) { return (size_t)e->model->keys.n_embd * sizeof(float); }
+
 status engine_save(const tandem_session *s, kv_sink *sink, void *user, error *err) {
   const tandem_engine *e = s->engine;
   writing w = {.s = s, .sink = sink, .user = user, .err = err};
   size_t cells, scratch_bytes, tokens = (size_t)s->n * sizeof *s->tokens;
   size_t logits = s->has_logits ? (size_t)e->model->n_vocab * sizeof(float) : 0;
+  size_t hidden = s->has_logits && s->hidden ? hidden_bytes(e) : 0;
   void *scratch;
   status st;
   TRY(count_cells(s, &cells, &scratch_bytes, err));
   TRY(base_alloc(&scratch, scratch_bytes, "saving", err));
-  file_head h = {.version = SAVE_VERSION, .n_sections = SECTIONS - 1 - !s->has_logits};
+  file_head h = {.version = SAVE_VERSION, .n_sections = 4 + (logits > 0) + (hidden > 0)};
   memcpy(h.magic, magic, sizeof magic);
-  h.n_bytes = sizeof h + sizeof(saved_model) + cache_bytes(e->plan) + tokens + logits + cells + (uint64_t)h.n_sections * SECTION_EXTRA;
+  h.n_bytes = sizeof h + sizeof(saved_model) + cache_bytes(e->plan) + tokens + logits + cells + hidden + (uint64_t)h.n_sections * SECTION_EXTRA;
   h.checksum = checksum_bytes(&h, offsetof(file_head, checksum), 0);
   saved_model m = describe_model(e);
   checksum_open(&w.sum, 0);
@@ -231,8 +236,9 @@ status engine_save(const tandem_session *s, kv_sink *sink, void *user, error *er
   TRY_DONE(write_section(&w, SECTION_MODEL, &m, sizeof m));
   TRY_DONE(write_cache(&w));
   TRY_DONE(write_section(&w, SECTION_TOKENS, s->tokens, tokens));
-  if (s->has_logits) TRY_DONE(write_section(&w, SECTION_LOGITS, s->logits, logits));
+  if (logits) TRY_DONE(write_section(&w, SECTION_LOGITS, s->logits, logits));
   TRY_DONE(write_cells(&w, cells, scratch));
+  if (hidden) TRY_DONE(write_section(&w, SECTION_HIDDEN, s->hidden, hidden));
 done:
   base_free(scratch);
   return st;
@@ -433,11 +439,12 @@ static status check_cells(reading *r) {
   return check_section(r, SECTION_CELLS, total);
 }
 
-static status check_logits(const reading *r) {
-  const section *s = &r->sections[SECTION_LOGITS];
+/* A row of the last token, which need not be there. */
+static status check_row(const reading *r, section_type type, uint64_t n_bytes) {
+  const section *s = &r->sections[type];
   if (!s->bytes) return TANDEM_OK;
-  if (r->n_tokens == 0) return damaged(r, "logits", s->offset, "rows without a token:", 1, 0);
-  return check_section(r, SECTION_LOGITS, (uint64_t)r->s->engine->model->n_vocab * sizeof(float));
+  if (r->n_tokens == 0) return damaged(r, section_names[type], s->offset, "rows without a token:", 1, 0);
+  return check_section(r, type, n_bytes);
 }
 
 /* ---- reading: what was accepted ---------------------------------------------------------------------------------- */
@@ -445,6 +452,8 @@ static status check_logits(const reading *r) {
 /* Cannot fail: nothing is allocated, and the room was counted. */
 static void restore(const reading *r) {
   tandem_session *s = r->s;
+  s->n = 0;
+  engine_tell_drafters(s, -1); /* what they keep on the pages goes with them */
   const uint8_t *at = r->sections[SECTION_CELLS].bytes;
   for (int g = 0; g < s->engine->plan->n_groups; g++) {
     kv_cells c = cells_of(s, g);
@@ -454,8 +463,13 @@ static void restore(const reading *r) {
   }
   if (r->n_tokens) memcpy(s->tokens, r->tokens, (size_t)r->n_tokens * sizeof *s->tokens);
   s->n = r->n_tokens;
+  engine_tell_drafters(s, -1);
   s->has_logits = r->sections[SECTION_LOGITS].bytes != NULL;
   if (s->has_logits) memcpy(s->logits, r->sections[SECTION_LOGITS].bytes, (size_t)s->engine->model->n_vocab * sizeof(float));
+  if (!s->hidden) return;
+  const uint8_t *hidden = r->sections[SECTION_HIDDEN].bytes;
+  if (hidden) memcpy(s->hidden, hidden, hidden_bytes(s->engine));
+  else memset(s->hidden, 0, hidden_bytes(s->engine)); /* the next guess is a bad one, no more */
 }
 
 /* Cheap checks first: a file of another model is refused before gigabytes of its cells are read. */
@@ -468,7 +482,8 @@ status engine_load(tandem_session *s, const uint8_t *bytes, size_t n, error *err
   TRY(check_model(&r));
   TRY_DONE(check_tokens(&r));
   TRY_DONE(check_cache(&r));
-  TRY_DONE(check_logits(&r));
+  TRY_DONE(check_row(&r, SECTION_LOGITS, (uint64_t)s->engine->model->n_vocab * sizeof(float)));
+  TRY_DONE(check_row(&r, SECTION_HIDDEN, hidden_bytes(s->engine)));
   TRY_DONE(check_cells(&r));
   restore(&r);
 done:
