@@ -259,8 +259,8 @@ status kv_pages_restore_check(const kv_pages *p, int32_t seq, int64_t first, int
   int64_t most = p->shape.window == 0 || length < p->shape.window ? 0 : length - p->shape.window + 1;
   if (length < 0 || first < 0 || first > most)
     return base_fail(err, TANDEM_ERROR_ARGUMENT, "first",
-                     "sequence %d: positions %lld .. %lld to restore, must begin at 0 .. %lld for a window of %lld", seq,
-                     (long long)first, (long long)length - 1, (long long)most, (long long)p->shape.window);
+                     "sequence %d: %lld positions to restore from %lld on, must begin at 0 .. %lld for a window of %lld", seq,
+                     (long long)length, (long long)first, (long long)most, (long long)p->shape.window);
   int64_t needed = blocks_between(first, length), there = p->n_free + own_pages(p, seq);
   if (needed > there)
     return base_fail(err, TANDEM_ERROR_BUSY, NULL, "sequence %d: %lld positions to restore need %lld K/V pages, %lld of %d are free",
