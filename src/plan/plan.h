@@ -68,6 +68,9 @@ status plan_open_draft(plan **p, const model *m, const plan *source, const devic
                        int32_t behind, error *err);
 void plan_close(plan *p); /* NULL is allowed */
 
+/* Bytes of K/V of a drafter's layers if it had cells of its own for n_context tokens, in pools of its own. For comparison. */
+size_t plan_draft_kv_bytes(const plan *p, int64_t n_context);
+
 /* The plan as the device sees it; borrows from p. */
 device_program plan_program(const plan *p);
 
@@ -87,6 +90,8 @@ void plan_cost(const plan *p, uint64_t *read_bytes, uint64_t *macs);
 /* ---- within plan/ ------------------------------------------------------------------------------------------------ */
 
 status plan_groups_open(plan *p, error *err);  /* groups.c: which layers share pages, and how large the pools are */
+/* The pool of a group; false if it would have more pages than a pool can. The one place where pages are counted. */
+bool plan_pool_shape(int64_t n_context, int64_t window, int32_t max_tokens, int32_t n_sequences, kv_pages_shape *shape);
 /* A layer of a group as a step refers to it. */
 op_cache plan_cache(const plan_group *g, int group, const kv_layer *l);
 status plan_pair(plan *p, error *err);         /* pair.c: the caches of a drafter, out of its source's groups */
