@@ -264,6 +264,42 @@ static void drafters_come_and_go(void **state) {
     for (int after = 0; after < 3; after++) the_text_goes_on(drafts[before], drafts[after]);
 }
 
+/* Guesses are as good as in a session that never held anything else: a small model's own cells went with the pages. */
+static void a_drafter_forgets_what_was_replaced(void **state) {
+  (void)state;
+  tandem_error err = {0};
+  tandem_engine *e = open_engine(&(setup){.model = "models/tales.gguf", .context = 512, .draft = "models/tales-draft.gguf", .sequences = 3});
+  tandem_session *from = open_session(e), *used = open_session(e), *fresh = open_session(e);
+  tandem_speculation spec;
+  tandem_draft_stats stats[3] = {{.size = sizeof stats[0]}, {.size = sizeof stats[0]}, {.size = sizeof stats[0]}};
+  text unused = {0};
+  tandem_speculation_init(&spec);
+  spec.kinds = "model";
+  spec.depth = 4;
+  ok(tandem_session_set_speculation(used, &spec, &err), &err);
+  ok(tandem_session_set_speculation(fresh, &spec, &err), &err);
+  fill(from, 200, 0);
+  fill(used, 250, 77);
+  generate(used, 40, &unused);
+  ok(tandem_session_get_draft_stats(used, &stats[0], &err), &err);
+  text t = bytes_of(from);
+  ok(load_bytes(used, t.bytes, t.n, &err), &err);
+  ok(load_bytes(fresh, t.bytes, t.n, &err), &err);
+  generate(used, 100, &unused);
+  generate(fresh, 100, &unused);
+  ok(tandem_session_get_draft_stats(used, &stats[1], &err), &err);
+  ok(tandem_session_get_draft_stats(fresh, &stats[2], &err), &err);
+  assert_true(stats[2].n_accepted > 5);
+  assert_int_equal(stats[1].n_accepted - stats[0].n_accepted, stats[2].n_accepted);
+  assert_int_equal(stats[1].n_drafted - stats[0].n_drafted, stats[2].n_drafted);
+  text_free(&t);
+  text_free(&unused);
+  tandem_session_close(from);
+  tandem_session_close(used);
+  tandem_session_close(fresh);
+  tandem_engine_close(e);
+}
+
 static void equal_sessions_give_equal_bytes(void **state) {
   (void)state;
   tandem_error err = {0};
@@ -724,6 +760,7 @@ int main(int argc, char **argv) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(every_cache_type_goes_on_with_the_same_bits), cmocka_unit_test(every_architecture_and_length_does),
       cmocka_unit_test(a_smaller_pool_takes_what_the_window_sees),   cmocka_unit_test(drafters_come_and_go),
+      cmocka_unit_test(a_drafter_forgets_what_was_replaced),
       cmocka_unit_test(equal_sessions_give_equal_bytes),             cmocka_unit_test(a_file_cut_anywhere_is_refused),
       cmocka_unit_test(a_flipped_byte_is_refused),                   cmocka_unit_test(each_other_thing_is_named_with_both_values),
       cmocka_unit_test(another_training_of_the_same_shape_is_refused), cmocka_unit_test(lies_under_right_checksums_are_refused),
