@@ -273,6 +273,17 @@ typedef enum tandem_stop {
 TANDEM_API tandem_status tandem_session_generate(tandem_session *session, int64_t n_max, tandem_text_fn *on_text, void *user,
                                                  int64_t *n_generated, tandem_stop *stop, tandem_error *error);
 
+/* ---- sessions on disk -------------------------------------------------------------------------------------------- */
+
+/* Writes the session to a file: its tokens, their cells, the logits of the last one. Through PATH.unfinished beside it, fsync
+ * and rename: at any moment path is the old file or the new one. Equal sessions give equal bytes. */
+TANDEM_API tandem_status tandem_session_save(const tandem_session *session, const char *path, tandem_error *error);
+
+/* Replaces what the session holds by what a file holds; it then goes on bit for bit as the saved one would have. The engine
+ * must have the same model (its file's keys and tensors, and a sample of the weights' bytes, are compared) and K/V types, and a
+ * context that holds the tokens. Sampling is not part of a file. Everything is checked before the session is touched: a file
+ * that is damaged or belongs to something else is refused, and nothing has changed. */
+TANDEM_API tandem_status tandem_session_load(tandem_session *session, const char *path, tandem_error *error);
 /* ---- speculation ------------------------------------------------------------------------------------------------- */
 
 enum { TANDEM_MAX_DRAFT = 64, TANDEM_DRAFT_POSITIONS = 16 };

@@ -142,6 +142,7 @@ static status open_from(tandem_engine *e, const gguf *g, const tandem_engine_par
   if (params->vocab_only) return TANDEM_OK;
   TRY(open_device(e, params, err));
   TRY(model_open(&e->model, g, e->ops, e->device, err));
+  e->file_hash = engine_hash_file(g);
   TRY(check_vocab(e, err));
   TRY(open_plan(e, params, err));
   error why = {0};

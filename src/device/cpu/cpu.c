@@ -254,6 +254,8 @@ const device_ops cpu_device_ops = {
     .supports = cpu_supports,
     .work_bytes = cpu_work_bytes,
     .run = cpu_run_batch,
+    .cells_get = cpu_cells_get,
+    .cells_put = cpu_cells_put,
     .read_cell = cpu_read,
     .ceiling = cpu_ceiling,
 };

@@ -146,6 +146,8 @@ size_t cpu_attn_shared(const device_program *p, int n_threads);
 status cpu_weight_layout(const device *d, op_value *v, error *err);
 status cpu_weight_load(device *d, const op_value *v, const void *from, void *to, error *err);
 status cpu_ceiling(device *d, tandem_ceiling what, double seconds, double *per_second, error *err); /* ceilings.c */
+device_cells_get cpu_cells_get;    /* cells.c */
+device_cells_put cpu_cells_put;
 extern const device_ops cpu_device_ops; /* cpu.c: the row of device_table */
 
 #endif
