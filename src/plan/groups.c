@@ -5,13 +5,16 @@
  * page more, so that a fork can copy its last page while the pool is full. */
 #include "plan/plan.h"
 
+enum { MAX_PAGES = 1 << 24 }; /* of a pool, as kv_pages wants it */
+
 static int64_t pages_of(int64_t positions) { return (positions + KV_PAGE - 1) / KV_PAGE; }
 
-static int64_t pages_per_sequence(const plan_limits *l, int64_t window) {
-  int64_t all = pages_of(l->n_context);
-  if (window == 0) return all;
-  int64_t needed = pages_of(window + l->max_tokens) + 2;
-  return needed < all ? needed : all;
+bool plan_pool_shape(int64_t n_context, int64_t window, int32_t max_tokens, int32_t n_sequences, kv_pages_shape *shape) {
+  int64_t all = pages_of(n_context), needed = window ? pages_of(window + max_tokens) + 2 : all;
+  int64_t n_pages = ((needed < all ? needed : all) + 1) * n_sequences;
+  if (n_pages > MAX_PAGES) return false;
+  *shape = (kv_pages_shape){.n_pages = (int32_t)n_pages, .n_sequences = PLAN_MAX_SESSIONS, .n_positions = n_context, .window = window};
+  return true;
 }
 
 static status open_group(plan *p, bool sliding, const char *name, error *err) {
@@ -28,12 +31,11 @@ static status open_group(plan *p, bool sliding, const char *name, error *err) {
     const model_layer *l = &m->layers[i];
     if (l->sliding == sliding) g->layers[at++] = (kv_layer){.n_heads = l->n_heads_kv, .k_dim = l->k_dim, .v_dim = l->v_dim};
   }
-  int64_t n_pages = (pages_per_sequence(&p->limits, g->window) + 1) * p->limits.n_sequences;
-  if (n_pages > 1 << 24)
-    return base_fail(err, TANDEM_ERROR_ARGUMENT, "n_context", "%lld tokens x %d sequences need %lld pages, at most %d are supported",
-                     (long long)p->limits.n_context, p->limits.n_sequences, (long long)n_pages, 1 << 24);
-  g->pages = (kv_pages_shape){.n_pages = (int32_t)n_pages, .n_sequences = PLAN_MAX_SESSIONS, .n_positions = p->limits.n_context, .window = g->window};
-  g->store = (kv_store_shape){.n_pages = (int32_t)n_pages, .n_layers = g->n_layers, .k_type = p->limits.k_type, .v_type = p->limits.v_type};
+  const plan_limits *limits = &p->limits;
+  if (!plan_pool_shape(limits->n_context, g->window, limits->max_tokens, limits->n_sequences, &g->pages))
+    return base_fail(err, TANDEM_ERROR_ARGUMENT, "n_context", "%lld tokens x %d sequences need more than %d pages, which is the most there can be",
+                     (long long)limits->n_context, limits->n_sequences, MAX_PAGES);
+  g->store = (kv_store_shape){.n_pages = g->pages.n_pages, .n_layers = g->n_layers, .k_type = limits->k_type, .v_type = limits->v_type};
   TRY(kv_store_layout(&g->store, g->layers, &g->store_bytes, err));
   p->n_groups++;
   return TANDEM_OK;
