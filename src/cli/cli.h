@@ -15,6 +15,7 @@ typedef enum cli_command_id {
   CLI_BENCH,
   CLI_INSPECT,
   CLI_EXPLAIN,
+  CLI_FIT,
   CLI_VERSION,
   CLI_HELP,
   CLI_COMPLETION,
@@ -28,6 +29,8 @@ typedef struct cli_options {
   const char *model;
   const char *prompt, *file, *tokens, *output;
   int64_t context; /* -1: not given */
+  int64_t fit_context;
+  int fit_kv, explain;
   int64_t predict;
   int64_t bench_prompt, bench_predict, repetitions;
   int32_t threads, ubatch, explain_tokens;
@@ -137,6 +140,8 @@ const char *cli_nearest_command(const char *name);
 /* Opens the model as the options say; `params` brings what the command wants (tandem_engine_params_init, plan_only,
  * n_context used where -c is not given). Shows progress. */
 status cli_open(tandem_engine **engine, tandem_engine_params *params, const cli_options *o, error *err);
+/* The parameters that options say; n_context is what -c says, looked up in the file for -c 0. */
+status cli_set_params(tandem_engine_params *params, const cli_options *o, error *err);
 /* "5.9 MiB" */
 void cli_size_text(char out[32], uint64_t bytes);
 /* Writes a JSON text and a newline to stdout and frees it. */
@@ -171,6 +176,7 @@ status cli_logits(const cli_options *o, error *err);
 status cli_bench(const cli_options *o, error *err);
 status cli_inspect(const cli_options *o, error *err);
 status cli_explain(const cli_options *o, error *err);
+status cli_fit(const cli_options *o, error *err);
 status cli_version(const cli_options *o, error *err);
 status cli_help(const cli_options *o, error *err);
 status cli_completion(const cli_options *o, error *err);
