@@ -1,0 +1,389 @@
+/* fit_test.c: what is said to fit is exact, gives way in the stated order, and holds. The pure function is held against a formula of
+ * its own; then real models are opened in processes of their own, all of their memory touched, and the peak is compared. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "plan/plan.h"
+
+#include "support/tiny.h"
+
+static uint64_t random_state = 0x853c49e6748fea9bu;
+static uint64_t next_random(void) {
+  random_state ^= random_state << 13;
+  random_state ^= random_state >> 7;
+  random_state ^= random_state << 17;
+  return random_state * 0x2545f4914f6cdd1du;
+}
+static int64_t between(int64_t low, int64_t high) { return low + (int64_t)(next_random() % (uint64_t)(high - low + 1)); }
+
+/* A pair of about 5 GB: full and sliding layers, three pairs of types, depths 16, 8, 4. */
+static plan_fit_wish a_wish(void) {
+  plan_fit_wish w = {.n_sequences = 2, .max_tokens = 512, .n_types = 3, .n_shapes = 3, .has_drafter = true, .session = 900001,
+                     .session_token = 4, .session_draft = 4096, .server = 12345, .program = 3000000, .budget_is = "a test"};
+  w.types[0] = (struct plan_fit_type){QUANT_F32, QUANT_F32};
+  w.types[1] = (struct plan_fit_type){QUANT_F16, QUANT_F16};
+  w.types[2] = (struct plan_fit_type){QUANT_Q8_0, QUANT_Q8_0};
+  w.target = (plan_fit_model){.weights = 4000000000, .tables = 2000000, .tokenizer = 30000000, .batch = 8192, .reading = 33000000,
+                              .n_trained = 131072, .n_groups = 2};
+  w.target.groups[0] = (plan_fit_group){.name = "full", .n_layers = 8, .page_bytes = {8 << 20, 4 << 20, 2300000}};
+  w.target.groups[1] = (plan_fit_group){.name = "sliding", .window = 1024, .n_layers = 40, .page_bytes = {40 << 20, 20 << 20, 11500000}};
+  w.alone = (plan_fit_shape){.n_rows = 16, .scratch = 90000000, .logits = 16000000, .work = 2000000};
+  for (int i = 0; i < 3; i++)
+    w.shapes[i] = (plan_fit_shape){.depth = 16 >> i, .n_rows = 2 * ((16 >> i) + 1), .scratch = 90000000 + (uint64_t)(3 - i) * 1000000,
+                                   .logits = 2000000 * (uint64_t)((16 >> i) + 1), .hidden = 16384 * (uint64_t)((16 >> i) + 1), .work = 2000000};
+  w.drafter = (plan_fit_model){.weights = 300000000, .tables = 100000, .batch = 100, .reading = 20000000, .n_trained = 8192};
+  w.drafting = (plan_fit_shape){.n_rows = 2, .scratch = 100000, .logits = 2000000, .hidden = 8192, .work = 2000000};
+  return w;
+}
+
+/* The drafter with cells of its own, in the target's sliding group. */
+static void make_companion(plan_fit_wish *w) {
+  w->drafter.n_groups = 1;
+  w->drafter.groups[0] = (plan_fit_group){.name = "sliding", .n_layers = 4, .follows = 1, .page_bytes = {4 << 20, 2 << 20, 1150000}};
+}
+
+static plan_fit_choice all_of(const plan_fit_wish *w, int64_t n) {
+  return (plan_fit_choice){.n_context = n, .drafter = w->has_drafter, .ngrams = w->ngrams > 0};
+}
+
+static uint64_t peak_at(const plan_fit_wish *w, int64_t n) { return plan_fit_peak(w, all_of(w, n)); }
+
+static plan_fit solve(plan_fit_wish w, uint64_t budget, status expected) {
+  plan_fit f;
+  error err = {0};
+  w.budget = budget;
+  status st = plan_fit_solve(&f, &w, &err);
+  if (st != expected) fail_msg("budget %" PRIu64 ": %s: %s", budget, tandem_status_name(st), err.text);
+  assert_int_equal(f.fits, st == TANDEM_OK);
+  return f;
+}
+
+static const plan_fit_row *row_of(const plan_fit_sum *s, const char *whose, const char *name) {
+  for (int32_t i = 0; i < s->n_rows; i++)
+    if (!strcmp(s->rows[i].whose, whose) && !strcmp(s->rows[i].name, name)) return &s->rows[i];
+  fail_msg("no row '%s %s'", whose, name);
+  return NULL;
+}
+
+static uint64_t condition_of(const plan_fit *f, const char *name) {
+  for (int32_t i = 0; i < f->n_conditions; i++)
+    if (!strcmp(f->conditions[i].name, name)) return f->conditions[i].bytes;
+  fail_msg("no condition '%s'", name);
+  return 0;
+}
+
+/* ---- the sum ----------------------------------------------------------------------------------------------------- */
+
+/* Pages of a sequence by the words of groups.c: all, or window and batch and a page at either end; and one to copy. */
+static uint64_t pages_by_hand(int64_t n, int64_t window, int32_t batch) {
+  uint64_t all = (uint64_t)ceil((double)n / 256), needed = (uint64_t)ceil((double)(window + batch) / 256) + 2;
+  return (window && needed < all ? needed : all) + 1;
+}
+
+static void the_sum_is_what_the_words_say(void **state) {
+  (void)state;
+  plan_fit_wish w = a_wish();
+  make_companion(&w);
+  for (int i = 0; i < 3000; i++) {
+    int64_t n = i < 1000 ? i + 1 : between(1, 131072);
+    int32_t type = (int32_t)between(0, 2), shape = (int32_t)between(0, 2);
+    plan_fit_sum s;
+    plan_fit_add(&w, (plan_fit_choice){.n_context = n, .type = type, .shape = shape, .drafter = true}, &s);
+    uint64_t full = 2 * pages_by_hand(n, 0, 512), sliding = 2 * pages_by_hand(n, 1024, 512);
+    assert_int_equal(row_of(&s, "target", "K/V full")->bytes, full * w.target.groups[0].page_bytes[type]);
+    assert_int_equal(row_of(&s, "target", "K/V sliding")->bytes, sliding * w.target.groups[1].page_bytes[type]);
+    assert_int_equal(row_of(&s, "drafter", "K/V sliding")->bytes, sliding * w.drafter.groups[0].page_bytes[type]);
+    assert_int_equal(row_of(&s, "", "sessions")->bytes, 2 * (900001 + 4096 + 4 * (uint64_t)n));
+    uint64_t sum[2] = {0, 0};
+    for (int32_t r = 0; r < s.n_rows; r++) {
+      sum[0] += s.rows[r].when & PLAN_FIT_LOADING ? s.rows[r].bytes : 0;
+      sum[1] += s.rows[r].when & PLAN_FIT_RUNNING ? s.rows[r].bytes : 0;
+    }
+    assert_int_equal(s.loading, sum[0]);
+    assert_int_equal(s.running, sum[1]);
+    assert_int_equal(s.peak, sum[0] > sum[1] ? sum[0] : sum[1]);
+  }
+}
+
+static void a_page_begins_behind_its_edge(void **state) {
+  (void)state;
+  plan_fit_wish w = a_wish();
+  w.has_drafter = false;
+  for (int64_t k = 16; k < 500; k++) { /* the sliding group is full: a page more of the full one for each of two sequences */
+    uint64_t at = peak_at(&w, 256 * k), behind = peak_at(&w, 256 * k + 1), tables;
+    kv_pages_shape a, b;
+    assert_true(plan_pool_shape(256 * k, 0, 512, 2, &a) && plan_pool_shape(256 * k + 1, 0, 512, 2, &b));
+    tables = kv_pages_bytes(&b) - kv_pages_bytes(&a);
+    assert_true(plan_pool_shape(256 * k, 1024, 512, 2, &a) && plan_pool_shape(256 * k + 1, 1024, 512, 2, &b));
+    tables += kv_pages_bytes(&b) - kv_pages_bytes(&a);
+    assert_int_equal(behind - at, 2 * (w.target.groups[0].page_bytes[0] + 4) + tables);
+    assert_int_equal(at - peak_at(&w, 256 * k - 1), 2 * 4); /* inside a page only the tokens themselves */
+  }
+}
+
+static void more_context_never_takes_less(void **state) {
+  (void)state;
+  plan_fit_wish w = a_wish();
+  make_companion(&w);
+  for (int i = 0; i < 20000; i++) {
+    int64_t a = between(1, 131072), b = between(a, 131072);
+    plan_fit_choice c = {.type = (int32_t)between(0, 2), .shape = (int32_t)between(0, 2), .drafter = between(0, 1) == 1};
+    c.n_context = a;
+    uint64_t less = plan_fit_peak(&w, c);
+    c.n_context = b;
+    assert_true(plan_fit_peak(&w, c) >= less);
+  }
+}
+
+/* ---- what is granted --------------------------------------------------------------------------------------------- */
+
+static void the_largest_context_is_granted(void **state) {
+  (void)state;
+  plan_fit_wish w = a_wish();
+  for (int i = 0; i < 3000; i++) {
+    int64_t n = i % 3 ? between(512, 131072) : 256 * between(2, 512) + between(-1, 1);
+    if (n < 512 || n > 131072) continue;
+    uint64_t need = peak_at(&w, n);
+    plan_fit f = solve(w, need, TANDEM_OK);
+    assert_true(f.granted.n_context >= n && peak_at(&w, f.granted.n_context) <= need);
+    if (f.granted.n_context < 131072) assert_true(f.next_peak > need && f.next_peak == peak_at(&w, f.granted.n_context + 1));
+    if (n > 512) {
+      f = solve(w, need - 1, TANDEM_OK);
+      assert_true(f.granted.n_context < n);
+    }
+  }
+}
+
+/* How much was given up: larger is worse, in the stated order. */
+static int64_t sacrifice(const plan_fit *f) {
+  const plan_fit_choice *c = &f->granted;
+  return (int64_t)!c->drafter << 60 | (int64_t)c->shape << 50 | (int64_t)c->type << 40 | (int64_t)(f->asked.ngrams && !c->ngrams) << 30 |
+         (f->asked.n_context - c->n_context);
+}
+
+static void gives_way_in_the_stated_order(void **state) {
+  (void)state;
+  for (int k = 0; k < 4; k++) {
+    plan_fit_wish w = a_wish();
+    if (k & 1) make_companion(&w);
+    w.ngrams = k & 2 ? 16 << 20 : 0;
+    plan_fit first = solve(w, UINT64_MAX - 1, TANDEM_OK);
+    uint64_t smallest = condition_of(&first, "smallest"), all = first.asked_peak;
+    assert_int_equal(sacrifice(&first), 0);
+    int64_t last = 0;
+    bool seen_type = false, seen_depth = false, seen_alone = false;
+    for (uint64_t budget = all; budget >= smallest; budget -= (all - smallest) / 5000) {
+      plan_fit f = solve(w, budget, TANDEM_OK);
+      const plan_fit_choice *c = &f.granted;
+      assert_true(f.sum.peak <= budget);
+      if (c->drafter) { /* while the drafter is there */
+        assert_true(sacrifice(&f) >= last || c->n_context > 512);
+        last = sacrifice(&f);
+      }
+      seen_type |= c->type > 0;
+      seen_depth |= c->shape > 0;
+      seen_alone |= !c->drafter;
+      /* Nothing gives way while an earlier choice would fit at the least context. */
+      plan_fit_choice before = all_of(&w, 512);
+      if (c->type > 0 && c->drafter) assert_true(plan_fit_peak(&w, before) > budget);
+      before.type = 2;
+      before.ngrams = false;
+      if (c->shape > 0) assert_true(plan_fit_peak(&w, before) > budget);
+      before.shape = 2;
+      if (!c->drafter) assert_true(plan_fit_peak(&w, before) > budget);
+    }
+    assert_true(seen_type && seen_depth && seen_alone);
+    solve(w, smallest, TANDEM_OK);
+    solve(w, smallest - 1, TANDEM_ERROR_MEMORY);
+  }
+}
+
+/* Each condition is the edge: at its budget nothing has happened, a byte below it has. */
+static void conditions_are_exact(void **state) {
+  (void)state;
+  plan_fit_wish w = a_wish();
+  w.ngrams = 16 << 20;
+  plan_fit f = solve(w, UINT64_MAX - 1, TANDEM_OK);
+  uint64_t edge = condition_of(&f, "context");
+  assert_int_equal(solve(w, edge, TANDEM_OK).granted.n_context, 131072);
+  assert_true(solve(w, edge - 1, TANDEM_OK).granted.n_context < 131072);
+  edge = condition_of(&f, "drafter_trained");
+  assert_true(solve(w, edge, TANDEM_OK).granted.n_context >= 8192);
+  assert_true(solve(w, edge - 1, TANDEM_OK).granted.n_context < 8192);
+  edge = condition_of(&f, "ngrams");
+  assert_true(solve(w, edge, TANDEM_OK).granted.ngrams && !solve(w, edge - 1, TANDEM_OK).granted.ngrams);
+  edge = condition_of(&f, "kv_type");
+  assert_true(solve(w, edge, TANDEM_OK).granted.type == 0 && solve(w, edge - 1, TANDEM_OK).granted.type > 0);
+  edge = condition_of(&f, "depth");
+  assert_true(solve(w, edge, TANDEM_OK).granted.shape == 0 && solve(w, edge - 1, TANDEM_OK).granted.shape > 0);
+  edge = condition_of(&f, "drafter");
+  assert_true(solve(w, edge, TANDEM_OK).granted.drafter && !solve(w, edge - 1, TANDEM_OK).granted.drafter);
+}
+
+static void without_leave_the_types_stay(void **state) {
+  (void)state;
+  plan_fit_wish w = a_wish();
+  w.n_types = w.n_shapes = 1;
+  w.has_drafter = false;
+  plan_fit f = solve(w, peak_at(&w, 512), TANDEM_OK);
+  assert_int_equal(f.granted.type, 0);
+  solve(w, peak_at(&w, 512) - 1, TANDEM_ERROR_MEMORY);
+  w.n_context_min = 4096;
+  solve(w, peak_at(&w, 4096), TANDEM_OK);
+  solve(w, peak_at(&w, 4096) - 1, TANDEM_ERROR_MEMORY);
+  w.n_context_min = 1 << 20; /* more than was trained: all of it, then */
+  solve(w, peak_at(&w, 131072), TANDEM_OK);
+  solve(w, peak_at(&w, 131072) - 1, TANDEM_ERROR_MEMORY);
+}
+
+static void an_exact_wish_is_met_or_an_error_that_says_what_would(void **state) {
+  (void)state;
+  plan_fit_wish w = a_wish();
+  w.n_types = w.n_shapes = 1;
+  w.drafter_demanded = true;
+  w.n_context = 60000;
+  solve(w, peak_at(&w, 60000), TANDEM_OK);
+  for (int i = 0; i < 300; i++) {
+    plan_fit f;
+    error err = {0};
+    long long would = 0;
+    w.budget = peak_at(&w, between(1, 59999));
+    assert_int_equal(plan_fit_solve(&f, &w, &err), TANDEM_ERROR_MEMORY);
+    const char *at = strstr(err.text, "-c ");
+    assert_non_null(at);
+    assert_int_equal(sscanf(at, "-c %lld would fit", &would), 1);
+    assert_true(peak_at(&w, would) <= w.budget && peak_at(&w, would + 1) > w.budget);
+    assert_non_null(strstr(err.text, "60000"));
+    assert_non_null(strstr(err.text, "need"));
+    assert_non_null(strstr(err.text, "a test"));
+  }
+  plan_fit f;
+  error err = {0};
+  w.budget = peak_at(&w, 1) - 1;
+  assert_int_equal(plan_fit_solve(&f, &w, &err), TANDEM_ERROR_MEMORY);
+  assert_non_null(strstr(err.text, "at least"));
+}
+
+/* ---- drafters ---------------------------------------------------------------------------------------------------- */
+
+static void a_drafter_has_no_context_of_its_own(void **state) {
+  (void)state;
+  plan_fit_wish w = a_wish();
+  for (int i = 0; i < 500; i++) {
+    int64_t n = between(1, 131072);
+    plan_fit_sum s, t;
+    w.drafter.n_trained = between(1, 1 << 20);
+    plan_fit_add(&w, all_of(&w, n), &s);
+    assert_int_equal(row_of(&s, "drafter", "K/V")->bytes, 0); /* it borrows */
+    w.drafter.n_trained = between(1, 1 << 20);
+    plan_fit_add(&w, all_of(&w, n), &t);
+    assert_int_equal(s.peak, t.peak);
+  }
+  w.drafter.n_trained = 1 << 20;
+  plan_fit f = solve(w, UINT64_MAX - 1, TANDEM_OK);
+  assert_int_equal(condition_of(&f, "drafter_trained"), UINT64_MAX); /* longer than the target: at any budget */
+  w.drafter.n_trained = 400;
+  f = solve(w, UINT64_MAX - 1, TANDEM_OK);
+  assert_int_equal(condition_of(&f, "drafter_trained"), 0); /* never below the least context */
+}
+
+static void a_demanded_drafter_is_not_left_out(void **state) {
+  (void)state;
+  plan_fit_wish w = a_wish();
+  plan_fit f = solve(w, UINT64_MAX - 1, TANDEM_OK);
+  uint64_t edge = condition_of(&f, "drafter");
+  assert_false(solve(w, edge - 1, TANDEM_OK).granted.drafter);
+  w.drafter_demanded = true;
+  solve(w, edge - 1, TANDEM_ERROR_MEMORY);
+  solve(w, edge, TANDEM_OK);
+}
+
+static void verification_rows_grow_with_depth(void **state) {
+  (void)state;
+  plan_fit_wish w = a_wish();
+  plan_fit_sum s;
+  uint64_t expected[] = {17 * 2000000 - 16000000 + 17 * 16384, 9 * 2000000 - 16000000 + 9 * 16384, 5 * 16384};
+  for (int32_t i = 0; i < 3; i++) {
+    plan_fit_add(&w, (plan_fit_choice){.n_context = 512, .shape = i, .drafter = true}, &s);
+    assert_int_equal(row_of(&s, "", "verification rows")->bytes, expected[i]);
+  }
+}
+
+/* ---- absurd numbers ---------------------------------------------------------------------------------------------- */
+
+static void absurd_numbers_do_not_wrap(void **state) {
+  (void)state;
+  for (int i = 0; i < 2000; i++) {
+    plan_fit_wish w = a_wish();
+    if (i & 1) make_companion(&w);
+    uint64_t *fields[] = {&w.target.weights, &w.drafter.weights, &w.target.groups[0].page_bytes[0], &w.drafter.groups[0].page_bytes[0], &w.session,
+                          &w.session_token, &w.server, &w.program, &w.shapes[0].logits, &w.shapes[0].hidden, &w.target.reading, &w.alone.scratch};
+    *fields[between(0, COUNT_OF(fields) - 1)] = UINT64_MAX - (uint64_t)between(0, 1000);
+    *fields[between(0, COUNT_OF(fields) - 1)] = UINT64_MAX / 2 + next_random() / 2;
+    w.n_sequences = (int32_t)between(1, 64);
+    w.target.n_trained = between(1, 1 << 27);
+    w.n_context = i % 3 ? 0 : between(1, 1 << 27);
+    w.budget = i % 2 ? UINT64_MAX : next_random();
+    plan_fit f;
+    error err = {0};
+    status st = plan_fit_solve(&f, &w, &err);
+    if (st) assert_true(st == TANDEM_ERROR_MEMORY && err.text[0]);
+    else assert_true(f.sum.peak <= w.budget && f.sum.peak < UINT64_MAX);
+  }
+  plan_fit_wish w = a_wish(); /* more pages than a pool can have: 2^27 tokens of 64 sequences */
+  w.n_sequences = 64;
+  w.n_context = 1 << 27;
+  plan_fit f = solve(w, UINT64_MAX, TANDEM_ERROR_MEMORY);
+  assert_int_equal(f.asked_peak, UINT64_MAX);
+  w.n_context = 0;
+  w.target.n_trained = 1 << 27;
+  f = solve(w, UINT64_MAX, TANDEM_OK);
+  assert_int_equal(f.granted.n_context, (int64_t)256 * ((1 << 24) / 64 - 1));
+}
+
+static void tables_and_json_can_be_written(void **state) {
+  (void)state;
+  static const uint64_t budgets[] = {UINT64_MAX - 1, 8000000000, 5200000000, 4400000000, 1000};
+  for (size_t i = 0; i < COUNT_OF(budgets); i++)
+    for (int k = 0; k < 4; k++) {
+      plan_fit_wish w = a_wish();
+      plan_fit f;
+      text out = {0};
+      error err = {0};
+      if (k & 2) make_companion(&w);
+      w.budget = budgets[i];
+      status st = plan_fit_solve(&f, &w, NULL);
+      if (plan_fit_write(&f, &w, k & 1, true, &out, &err)) fail_msg("%s", err.text);
+      assert_non_null(strstr(out.bytes, k & 1 ? "\"budget_is\"" : "budget"));
+      if (!(k & 1)) assert_true((strstr(out.bytes, "\n-c ") != NULL) == (st == TANDEM_OK));
+      text_free(&out);
+    }
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(the_sum_is_what_the_words_say),
+      cmocka_unit_test(a_page_begins_behind_its_edge),
+      cmocka_unit_test(more_context_never_takes_less),
+      cmocka_unit_test(the_largest_context_is_granted),
+      cmocka_unit_test(gives_way_in_the_stated_order),
+      cmocka_unit_test(conditions_are_exact),
+      cmocka_unit_test(without_leave_the_types_stay),
+      cmocka_unit_test(an_exact_wish_is_met_or_an_error_that_says_what_would),
+      cmocka_unit_test(a_drafter_has_no_context_of_its_own),
+      cmocka_unit_test(a_demanded_drafter_is_not_left_out),
+      cmocka_unit_test(verification_rows_grow_with_depth),
+      cmocka_unit_test(absurd_numbers_do_not_wrap),
+      cmocka_unit_test(tables_and_json_can_be_written),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
