@@ -145,6 +145,8 @@ typedef struct tandem_engine_info {
   uint64_t draft_kv_bytes;      /* of its own cells: none for a draft head */
   uint64_t draft_scratch_bytes; /* intermediates, logits, hidden rows */
   int64_t draft_context_train;  /* its trained length: it follows the target's context, whatever this is */
+  uint64_t draft_companion_bytes; /* what its K/V would take: on the target's pages, */
+  uint64_t draft_separate_bytes;  /* and in a cache of its trained length. For comparison only */
 } tandem_engine_info;
 
 /* Fills `info`. Any thread. */
@@ -369,6 +371,22 @@ typedef struct tandem_ceilings {
 
 TANDEM_API tandem_status tandem_measure_ceilings(const char *cpu, int32_t n_threads, tandem_ceilings *ceilings,
                                                  tandem_error *error);
+
+/* A pool of K/V pages after many random appends, verifications with rollback, truncations and forks. */
+typedef struct tandem_pool_report {
+  size_t size;          /* set by the caller to sizeof(tandem_pool_report) */
+  int64_t n_operations, n_appends;
+  int64_t n_refused;    /* appends for which there were not pages enough */
+  int64_t n_unusable;   /* ... though there were: fragmentation */
+  int64_t n_lost;       /* pages not back in the pool when all sequences have ended */
+  uint64_t n_allocations;
+  double mean_used;     /* share of the pages */
+  double mean_waste, worst_waste; /* share of the cells of used pages that hold nothing */
+  double seconds;
+} tandem_pool_report;
+
+TANDEM_API tandem_status tandem_measure_pool(int32_t n_pages, int32_t n_sequences, int64_t n_operations, uint64_t seed,
+                                             tandem_pool_report *report, tandem_error *error);
 
 /* Allocations made through the library's allocator in this process since it started. */
 TANDEM_API uint64_t tandem_allocation_count(void);

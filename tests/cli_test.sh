@@ -40,7 +40,7 @@ is_json() {
 greedy() { "$tandem" run -m $model --temp 0 -n 24 --json "$@" 2>/dev/null; }
 
 # ---- help and names
-commands="run tokenize logits bench inspect explain version help"
+commands="run tokenize logits bench bench-share inspect explain version help"
 "$tandem" completion bash >"$work/bash"
 "$tandem" man >"$work/man"
 for c in $commands; do
@@ -264,4 +264,44 @@ arguments=$(sed -nE 's/^\$ build\/tandem (run.*)/\1/p' README.md)
 { eval "\"$tandem\" $arguments --no-show-timings"; echo; } >"$work/out" 2>"$work/err"
 check "README.md has a run" test -s "$work/promised"
 check "and it is what happens" cmp "$work/promised" "$work/out"
+# ---- drafters
+assistant=models/tales-assistant.gguf
+small=models/tales-draft.gguf
+greedy --no-draft >"$work/plain"
+for how in "" "--spec shared --spec-depth 3" "-d $small --spec model --spec-depth 2" "--spec ngram-simple,ngram-mod" "--spec draft-mtp --spec-depth-random 5" \
+  "-d $assistant --draft-max 4 --draft-min 2 --draft-p-min 0.3 --spec-depth 4"; do
+  # shellcheck disable=SC2086  # options
+  greedy $how >"$work/guessed"
+  check "the same tokens with: $how" [ "$(sed -E 's/.*("tokens":\[[^]]*\]).*/\1/' "$work/plain")" = "$(sed -E 's/.*("tokens":\[[^]]*\]).*/\1/' "$work/guessed")" ]
+  check "the same logits with: $how" [ "$(value logits_hash "$work/plain")" = "$(value logits_hash "$work/guessed")" ]
+done
+greedy --spec shared --spec-depth 3 >"$work/guessed"
+check "run --json tells what was guessed" grep -qE '"draft":\{"type":"shared","drafted":[1-9][0-9]*,"accepted":[0-9]+,"per_position":\[\{' "$work/guessed"
+check "without guesses it tells nothing" sh -c "! grep -q '\"draft\"' '$work/plain'"
+"$tandem" run -m $model -p "Once upon a time" -n 20 --temp 0 --spec shared --spec-depth 3 2>"$work/err" >/dev/null
+check "the footer tells what was guessed" grep -qE 'draft [0-9]+/[1-9][0-9]* accepted .* by position' "$work/err"
+"$tandem" run -m $model -p "Once upon a time" -n 40 --temp 0 --spec shared --spec-depth 3 --show-draft --color >"$work/shown" 2>/dev/null
+"$tandem" run -m $model -p "Once upon a time" -n 40 --temp 0 --no-draft >"$work/bare" 2>/dev/null
+check "--show-draft colours guessed tokens" grep -q "$(printf '\033')\[32m" "$work/shown"
+check "and changes nothing else" [ "$(sed "s/$(printf '\033')\[[0-9]*m//g" "$work/shown")" = "$(cat "$work/bare")" ]
+exits 2 "no drafter, there are auto, off" run -m $model -p x -n 1 --spec shred
+exits 2 "no drafter beside" run -m $assistant -p x -n 1 --spec on
+exits 65 "draft head: it cannot run alone.*-d" run -m $assistant -p x -n 1
+exits 65 "vocabularies of target and drafter differ in tokens: 4096 and 288" run -m $model -d tests/data/zoo/llama.gguf -p x -n 1
+exits 66 "no-such" run -m $model -d no-such.gguf -p x -n 1
+exits 2 "spec-depth|0 to 64|-1..64" run -m $model -p x -n 1 --spec-depth 65
+exits 2 "needs a drafter" logits -m $model --tokens tests/data/zoo/tokens.txt -o "$work/rows" --draft-steps 3
+"$tandem" logits -m tests/data/zoo/gemma4.gguf -d tests/data/zoo/gemma4-assistant.gguf --draft-steps 5 --tokens tests/data/zoo/gemma4+assistant.tokens \
+  -o "$work/rows" --kv-type f32 2>"$work/err"
+check "logits -d writes the target's row and the steps'" [ "$(wc -c <"$work/rows")" -eq $((6 * 288 * 4)) ]
+check "and says the ids on stderr" grep -qx "draft: $(tr '\n' ' ' <tests/data/zoo/gemma4+assistant.draft | sed 's/ $//')" "$work/err"
+"$tandem" bench share -m $model -d $assistant -p 32 -r 1 --json --plot "$work/share.svg" >"$work/share" 2>"$work/err"
+check "bench share ends well" [ $? -eq 0 ]
+check "bench share --json is JSON" is_json "$work/share"
+check "a borrow has no bytes" grep -q '"here":0,' "$work/share"
+check "no allocation while tokens come" grep -q '"allocations":0,' "$work/share"
+check "no page is lost or unusable" grep -q '"unusable":0,"lost":0,' "$work/share"
+check "the plot is a picture" grep -q '^</svg>' "$work/share.svg"
+exits 2 "no drafter" bench share -m $model
+
 finish

@@ -8,6 +8,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "engine/engine.h"
 
@@ -71,7 +72,7 @@ static void a_borrow_cannot_leave_its_source(void **state) {
   BREAK(attend->behind, 0, "positions behind");
   BREAK(p->caches[attend->cache].window, 1, "window"); /* it would see nothing */
   BREAK(p->home_bytes[OP_HIDDEN], p->home_bytes[OP_HIDDEN] / 2, "hidden buffer");
-  BREAK(p->home_bytes[OP_LENT], p->home_bytes[OP_LENT] / 1000, "lent weights buffer");
+  BREAK(p->home_bytes[OP_LENT], p->home_bytes[OP_LENT] / 1000, "lent buffer");
   op_step *embed = &p->steps[find_step(p, OP_EMBED)];
   BREAK(p->values[embed->src[0]].home, OP_HIDDEN, "");
   BREAK(p->values[embed->dst].home, OP_LENT, "");
@@ -119,11 +120,82 @@ static void what_is_inherited_is_equal(void **state) {
       }
 }
 
+/* The target's last layers share K/V of others: the head reads the last ones that own theirs. */
+static void layers_that_share_are_not_sources(void **state) {
+  (void)state;
+  tandem_engine *e = open_plans("tests/data/zoo/gemma4-e2b.gguf", "tests/data/zoo/gemma4-assistant.gguf", 300, TANDEM_KV_F16);
+  const plan *p = e->draft.plan;
+  for (int32_t i = 0; i < p->n_caches; i++) {
+    op_cache want = e->plan->caches[p->model->layers[i].sliding ? 1 : 2];
+    want.borrowed = true;
+    assert_memory_equal(&p->caches[i], &want, sizeof want);
+  }
+  tandem_engine_close(e);
+}
+
+/* A copy of a head with one key changed. */
+static void write_changed(const char *to, const char *key, double v) {
+  gguf *g;
+  gguf_writer *w;
+  error err = {0};
+  ok(gguf_open(&g, "tests/data/zoo/gemma4-assistant.gguf", &err), &err);
+  ok(gguf_writer_open(&w, &err), &err);
+  for (size_t i = 0; i < gguf_n_keys(g); i++) {
+    const gguf_key *k = gguf_key_at(g, i);
+    if (strcmp(k->name, key)) gguf_write_key(w, k);
+    else if (k->type == GGUF_F32) gguf_write_float(w, key, GGUF_F32, v);
+    else gguf_write_int(w, key, k->type, (int64_t)v);
+  }
+  for (size_t i = 0; i < gguf_n_tensors(g); i++) {
+    const gguf_tensor *t = gguf_tensor_at(g, i);
+    const uint8_t *bytes;
+    ok(gguf_tensor_bytes(g, t, &bytes, &err), &err);
+    gguf_write_tensor(w, t->name, t->type, t->n_dims, t->dims, bytes);
+  }
+  ok(gguf_writer_save(w, to, &err), &err);
+  gguf_writer_close(w);
+  gguf_close(g);
+}
+
+/* What would make guesses wrong without any error elsewhere is an error here. */
+static void heads_that_read_keys_otherwise_are_refused(void **state) {
+  static const struct {
+    const char *key, *words;
+    double v;
+    bool fits;
+  } cases[] = {{"gemma4-assistant.rope.freq_base", "rotate full layers differently", 500000, false},
+               {"gemma4-assistant.rope.freq_base_swa", "rotate sliding layers differently", 20000, false},
+               {"gemma4-assistant.rope.dimension_count_swa", "rotate sliding layers differently", 8, false},
+               {"gemma4-assistant.context_length", "", 999999, true},
+               {"gemma4-assistant.attention.sliding_window", "", 4096, true}};
+  (void)state;
+  for (size_t i = 0; i < COUNT_OF(cases); i++) {
+    char path[64];
+    tandem_engine_params p;
+    tandem_engine *e = NULL;
+    error err = {0};
+    snprintf(path, sizeof path, "/tmp/tandem-pair-%d.gguf", (int)getpid());
+    write_changed(path, cases[i].key, cases[i].v);
+    tandem_engine_params_init(&p);
+    p.model = "tests/data/zoo/gemma4.gguf";
+    p.draft = path;
+    p.draft_wish = TANDEM_DRAFT_REQUIRED;
+    p.plan_only = true;
+    status st = tandem_engine_open(&e, &p, &err);
+    assert_int_equal(st, cases[i].fits ? TANDEM_OK : TANDEM_ERROR_UNSUPPORTED);
+    if (!strstr(err.text, cases[i].words)) fail_msg("'%s' expected in: %s", cases[i].words, err.text);
+    tandem_engine_close(e);
+    unlink(path);
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(a_borrow_cannot_leave_its_source),
       cmocka_unit_test(a_borrow_has_no_store),
       cmocka_unit_test(what_is_inherited_is_equal),
+      cmocka_unit_test(layers_that_share_are_not_sources),
+      cmocka_unit_test(heads_that_read_keys_otherwise_are_refused),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -12,121 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/engine.h"
+#include "support/guess.h"
 #include "support/tiny.h"
-
-enum { MAX_TOKENS = 400 };
-
-static uint64_t random_state = 88172645463325252u;
-static uint32_t next_random(void) {
-  random_state ^= random_state << 13;
-  random_state ^= random_state >> 7;
-  random_state ^= random_state << 17;
-  return (uint32_t)(random_state >> 24);
-}
-static int below(int n) { return (int)(next_random() % (uint32_t)n); }
-
-static void ok(tandem_status st, const tandem_error *err) {
-  if (st) fail_msg("%s: %s", tandem_status_name(st), err->text);
-}
-
-/* ---- engines and runs -------------------------------------------------------------------------------------------- */
-
-static void set_params(tandem_engine_params *p, const char *target, const char *draft) {
-  tandem_engine_params_init(p);
-  p->model = target;
-  p->draft = draft;
-  p->draft_wish = TANDEM_DRAFT_REQUIRED;
-  p->n_context = 512;
-  p->n_sequences = 8;
-  p->n_ubatch = 64;
-  p->n_threads = 2;
-}
-
-static tandem_engine *open_engine(const tandem_engine_params *p) {
-  tandem_engine *e;
-  tandem_error err = {0};
-  ok(tandem_engine_open(&e, p, &err), &err);
-  return e;
-}
-
-static tandem_engine *open_pair(const char *target, const char *draft) {
-  tandem_engine_params p;
-  set_params(&p, target, draft);
-  return open_engine(&p);
-}
-
-typedef struct run_result {
-  int32_t ids[MAX_TOKENS];
-  int n;
-  uint64_t cells;
-  float *logits;
-  size_t n_vocab;
-  tandem_draft_stats stats;
-} run_result;
-
-static void collect_end(run_result *r, tandem_session *s) {
-  r->cells = tandem_session_hash(s);
-  r->n_vocab = (size_t)s->engine->model->n_vocab;
-  r->logits = malloc(r->n_vocab * sizeof *r->logits);
-  memcpy(r->logits, tandem_session_logits(s), r->n_vocab * sizeof *r->logits);
-  r->stats.size = sizeof r->stats;
-  ok(tandem_session_get_draft_stats(s, &r->stats, NULL), NULL);
-}
-
-static bool collect(void *user, int32_t id, const char *piece, size_t n) {
-  run_result *r = user;
-  (void)piece, (void)n;
-  if (id >= 0) r->ids[r->n++] = id;
-  return true;
-}
-
-static tandem_session *open_session(tandem_engine *e, const tandem_sampling *sampling, const tandem_speculation *spec) {
-  tandem_session *s;
-  tandem_error err = {0};
-  ok(tandem_session_open(&s, e, sampling, &err), &err);
-  ok(tandem_session_set_speculation(s, spec, &err), &err);
-  return s;
-}
-
-static void generate(tandem_engine *e, const int32_t *prompt, int n_prompt, int n_max, const tandem_sampling *sampling,
-                     const tandem_speculation *spec, run_result *r) {
-  tandem_error err = {0};
-  tandem_session *s = open_session(e, sampling, spec);
-  memset(r, 0, sizeof *r);
-  ok(tandem_session_decode(s, prompt, n_prompt, NULL, NULL, &err), &err);
-  ok(tandem_session_generate(s, n_max, collect, r, NULL, NULL, &err), &err);
-  collect_end(r, s);
-  tandem_session_close(s);
-}
-
-static tandem_speculation kinds(const char *words, int depth) {
-  tandem_speculation s;
-  tandem_speculation_init(&s);
-  s.kinds = words;
-  s.depth = depth;
-  return s;
-}
-
-static void assert_same(const run_result *want, const run_result *got, const char *what) {
-  if (want->n != got->n || memcmp(want->ids, got->ids, (size_t)want->n * sizeof *want->ids)) {
-    int i = 0;
-    while (i < want->n && i < got->n && want->ids[i] == got->ids[i]) i++;
-    fail_msg("%s: token %d of %d is another (%d tokens)", what, i, want->n, got->n);
-  }
-  if (memcmp(want->logits, got->logits, want->n_vocab * sizeof *want->logits)) fail_msg("%s: other logits", what);
-  if (want->cells != got->cells) fail_msg("%s: other cells", what);
-}
-
-static void free_result(run_result *r) { free(r->logits); }
-
-static tandem_sampling sampling_of(float temperature, uint64_t seed) {
-  tandem_sampling s;
-  tandem_sampling_init(&s);
-  s.temperature = temperature;
-  s.seed = seed;
-  return s;
-}
 
 /* ---- the pair of the recordings ---------------------------------------------------------------------------------- */
 
@@ -163,19 +50,19 @@ static void draft_steps_equal_the_recordings(void **state) {
       tandem_engine_params p;
       tandem_engine *e;
       tandem_error err = {0};
-      set_params(&p, "tests/data/zoo/gemma4.gguf", "tests/data/zoo/gemma4-assistant.gguf");
+      guess_params(&p, "tests/data/zoo/gemma4.gguf", "tests/data/zoo/gemma4-assistant.gguf");
       p.kv_type_k = p.kv_type_v = TANDEM_KV_F32;
       p.cpu = levels[l];
       p.n_threads = threads;
       tandem_status st = tandem_engine_open(&e, &p, &err);
       if (st == TANDEM_ERROR_UNSUPPORTED) continue; /* not on this machine */
-      ok(st, &err);
+      guess_ok(st, &err);
       tandem_session *s;
-      ok(tandem_session_open(&s, e, NULL, &err), &err);
-      ok(tandem_session_decode(s, prompt, (int64_t)n_prompt, NULL, NULL, &err), &err);
+      guess_ok(tandem_session_open(&s, e, NULL, &err), &err);
+      guess_ok(tandem_session_decode(s, prompt, (int64_t)n_prompt, NULL, NULL, &err), &err);
       memcpy(rows, tandem_session_logits(s), VOCAB * sizeof *rows);
-      ok(tandem_session_sample(s, &ids[0], &err), &err);
-      ok(tandem_session_draft(s, ids[0], ROWS - 1, ids + 1, rows + VOCAB, &err), &err);
+      guess_ok(tandem_session_sample(s, &ids[0], &err), &err);
+      guess_ok(tandem_session_draft(s, ids[0], ROWS - 1, ids + 1, rows + VOCAB, &err), &err);
       assert_memory_equal(ids, want, sizeof ids);
       for (int i = 0; i < ROWS; i++) {
         double d = nmse(rows + i * VOCAB, ref + i * VOCAB, VOCAB);
@@ -201,29 +88,29 @@ static const pair pairs[] = {{"models/tales.gguf", "models/tales-assistant.gguf"
                              {"tests/data/zoo/qwen3.gguf", "tests/data/zoo/llama.gguf"}};
 
 static void fill_prompt(int32_t *ids, int n, int n_vocab) {
-  for (int i = 0; i < n; i++) ids[i] = i % 3 == 2 && i > 8 ? ids[i - 6] : 5 + below(n_vocab - 5); /* some of it repeats */
+  for (int i = 0; i < n; i++) ids[i] = i % 3 == 2 && i > 8 ? ids[i - 6] : 5 + guess_below(n_vocab - 5); /* some of it repeats */
 }
 
 static tandem_speculation random_speculation(void) {
   static const char *const words[] = {"auto", "shared,model", "model,shared", "ngram-simple", "ngram-mod,shared", "ngram-simple,ngram-mod,model"};
   static const int depths[] = {-1, 0, 1, 2, 3, 5, 8, 16, 64};
-  tandem_speculation s = kinds(words[below(COUNT_OF(words))], depths[below(COUNT_OF(depths))]);
-  s.n_max = 1 + below(20);
-  if (below(3) == 0) s.depth_seed = 1 + next_random(), s.depth = -1;
-  if (below(4) == 0) s.n_min = below(3);
-  if (below(4) == 0) s.p_min = (float)below(8) / 10;
+  tandem_speculation s = guess_kinds(words[guess_below(COUNT_OF(words))], depths[guess_below(COUNT_OF(depths))]);
+  s.n_max = 1 + guess_below(20);
+  if (guess_below(3) == 0) s.depth_seed = 1 + guess_next_random(), s.depth = -1;
+  if (guess_below(4) == 0) s.n_min = guess_below(3);
+  if (guess_below(4) == 0) s.p_min = (float)guess_below(8) / 10;
   return s;
 }
 
 static tandem_sampling random_sampling(void) {
   static const float temperatures[] = {0, 0, 0.3f, 0.8f, 1, 2};
-  tandem_sampling s = sampling_of(temperatures[below(COUNT_OF(temperatures))], next_random());
-  if (below(3) == 0) s.repeat_penalty = 1.3f;
-  if (below(4) == 0) s.dry_multiplier = 0.8f;
-  if (below(4) == 0) s.xtc_probability = 0.5f;
-  if (below(3) == 0) s.top_k = below(3) ? 5 : 0;
-  if (below(4) == 0) s.typical_p = 0.7f;
-  if (below(4) == 0) s.frequency_penalty = 0.4f;
+  tandem_sampling s = guess_sampling(temperatures[guess_below(COUNT_OF(temperatures))], guess_next_random());
+  if (guess_below(3) == 0) s.repeat_penalty = 1.3f;
+  if (guess_below(4) == 0) s.dry_multiplier = 0.8f;
+  if (guess_below(4) == 0) s.xtc_probability = 0.5f;
+  if (guess_below(3) == 0) s.top_k = guess_below(3) ? 5 : 0;
+  if (guess_below(4) == 0) s.typical_p = 0.7f;
+  if (guess_below(4) == 0) s.frequency_penalty = 0.4f;
   return s;
 }
 
@@ -236,29 +123,29 @@ static void any_guess_gives_the_same_text(void **state) {
   for (int round = 0; round < 60; round++) {
     const pair *p = &pairs[round % (int)COUNT_OF(pairs)];
     tandem_engine_params params;
-    set_params(&params, p->target, p->draft);
+    guess_params(&params, p->target, p->draft);
     /* Cells of 16 values are no whole blocks of q8_0. */
-    params.kv_type_k = params.kv_type_v = kv[below(p->target[0] == 'm' ? 4 : 3)];
-    params.n_ubatch = ubatches[below(4)];
-    params.n_threads = 1 + below(3);
-    tandem_engine *e = open_engine(&params);
+    params.kv_type_k = params.kv_type_v = kv[guess_below(p->target[0] == 'm' ? 4 : 3)];
+    params.n_ubatch = ubatches[guess_below(4)];
+    params.n_threads = 1 + guess_below(3);
+    tandem_engine *e = guess_open_engine(&params);
     int n_vocab = (int)e->model->n_vocab;
     for (int i = 0; i < 4; i++) {
-      int n_prompt = 1 + below(i == 3 ? 290 : 40);
+      int n_prompt = 1 + guess_below(i == 3 ? 290 : 40);
       fill_prompt(prompt, n_prompt, n_vocab);
       tandem_sampling sampling = random_sampling();
-      tandem_speculation off = kinds("off", -1), spec = random_speculation();
-      run_result want, got;
+      tandem_speculation off = guess_kinds("off", -1), spec = random_speculation();
+      guess_result want, got;
       char what[200];
       snprintf(what, sizeof what, "%s + %s, %s, depth %d, max %d, random %d, temperature %g, ubatch %d, %d threads", p->target, p->draft, spec.kinds,
                spec.depth, spec.n_max, spec.depth_seed != 0, (double)sampling.temperature, params.n_ubatch, params.n_threads);
-      generate(e, prompt, n_prompt, 60, &sampling, &off, &want);
-      generate(e, prompt, n_prompt, 60, &sampling, &spec, &got);
-      assert_same(&want, &got, what);
+      guess_generate(e, prompt, n_prompt, 60, &sampling, &off, &want);
+      guess_generate(e, prompt, n_prompt, 60, &sampling, &spec, &got);
+      guess_assert_same(&want, &got, what);
       drafted += got.stats.n_drafted;
       accepted += got.stats.n_accepted;
-      free_result(&want);
-      free_result(&got);
+      guess_free_result(&want);
+      guess_free_result(&got);
     }
     tandem_engine_close(e);
   }
@@ -276,20 +163,20 @@ typedef struct member {
   int32_t prompt[40];
   int n_prompt, begins, wanted;
   tandem_sampling sampling;
-  run_result plain, got;
+  guess_result plain, got;
   int32_t last;
 } member;
 
 static void begin_member(tandem_engine *e, member *m, const tandem_speculation *spec) {
   tandem_error err = {0};
-  m->s = open_session(e, &m->sampling, spec);
-  ok(tandem_session_decode(m->s, m->prompt, m->n_prompt, NULL, NULL, &err), &err);
-  ok(tandem_session_sample(m->s, &m->last, &err), &err);
+  m->s = guess_open_session(e, &m->sampling, spec);
+  guess_ok(tandem_session_decode(m->s, m->prompt, m->n_prompt, NULL, NULL, &err), &err);
+  guess_ok(tandem_session_sample(m->s, &m->last, &err), &err);
   m->got.ids[m->got.n++] = m->last;
 }
 
 static void end_member(member *m) {
-  collect_end(&m->got, m->s);
+  guess_collect_end(&m->got, m->s);
   tandem_session_close(m->s);
   m->s = NULL;
 }
@@ -305,7 +192,7 @@ static void step_crowd(member *crowd) {
       steps[n++] = (tandem_step){.session = crowd[i].s, .last = crowd[i].last, .n_max = crowd[i].wanted - crowd[i].got.n};
     }
   if (!n) return;
-  ok(tandem_advance(steps, n, &err), &err);
+  guess_ok(tandem_advance(steps, n, &err), &err);
   for (int k = 0; k < n; k++) {
     member *m = of[k];
     assert_true(steps[k].n >= 1 && steps[k].n <= m->wanted - m->got.n);
@@ -320,18 +207,18 @@ static void step_crowd(member *crowd) {
 static void sequences_in_one_batch_do_not_meet(void **state) {
   (void)state;
   for (size_t round = 0; round < 2 * COUNT_OF(pairs); round++) {
-    tandem_engine *e = open_pair(pairs[round % COUNT_OF(pairs)].target, pairs[round % COUNT_OF(pairs)].draft);
+    tandem_engine *e = guess_open_pair(pairs[round % COUNT_OF(pairs)].target, pairs[round % COUNT_OF(pairs)].draft);
     static member crowd[CROWD];
-    tandem_speculation off = kinds("off", -1);
+    tandem_speculation off = guess_kinds("off", -1);
     memset(crowd, 0, sizeof crowd);
     for (int i = 0; i < CROWD; i++) {
       member *m = &crowd[i];
-      m->n_prompt = 1 + below(40);
-      m->begins = below(12);
-      m->wanted = 2 + below(CROWD_TOKENS);
+      m->n_prompt = 1 + guess_below(40);
+      m->begins = guess_below(12);
+      m->wanted = 2 + guess_below(CROWD_TOKENS);
       m->sampling = random_sampling();
       fill_prompt(m->prompt, m->n_prompt, (int)e->model->n_vocab);
-      generate(e, m->prompt, m->n_prompt, m->wanted, &m->sampling, &off, &m->plain);
+      guess_generate(e, m->prompt, m->n_prompt, m->wanted, &m->sampling, &off, &m->plain);
     }
     for (int t = 0; t < 200; t++) {
       for (int i = 0; i < CROWD; i++) {
@@ -343,9 +230,9 @@ static void sequences_in_one_batch_do_not_meet(void **state) {
     }
     for (int i = 0; i < CROWD; i++) {
       assert_null(crowd[i].s);
-      assert_same(&crowd[i].plain, &crowd[i].got, pairs[round % COUNT_OF(pairs)].draft);
-      free_result(&crowd[i].plain);
-      free_result(&crowd[i].got);
+      guess_assert_same(&crowd[i].plain, &crowd[i].got, pairs[round % COUNT_OF(pairs)].draft);
+      guess_free_result(&crowd[i].plain);
+      guess_free_result(&crowd[i].got);
     }
     for (int g = 0; g < e->plan->n_groups; g++) assert_int_equal(kv_pages_free(e->pages[g]), e->plan->groups[g].pages.n_pages);
     tandem_engine_close(e);
@@ -359,7 +246,7 @@ typedef enum lie { LIE_RANDOM, LIE_END, LIE_ALTERNATE, LIE_TRUTH, LIE_NOTHING, L
 typedef struct liar {
   spec_drafter base;
   lie kind;
-  const run_result *truth;
+  const guess_result *truth;
   int n_prompt, calls, n_vocab;
 } liar;
 
@@ -372,7 +259,7 @@ static status liar_propose(spec_drafter *d, spec_ask *asks, int32_t n, error *er
     a->n_out = 0;
     for (int32_t k = 0; k < a->k && l->kind != LIE_NOTHING; k++) {
       int64_t index = a->n + 1 + k, at = index - l->n_prompt;
-      int32_t truth = at >= 0 && at < l->truth->n ? l->truth->ids[at] : 7, id = (int32_t)(next_random() % (uint32_t)l->n_vocab);
+      int32_t truth = at >= 0 && at < l->truth->n ? l->truth->ids[at] : 7, id = (int32_t)(guess_next_random() % (uint32_t)l->n_vocab);
       if (l->kind == LIE_END) id = 1;
       if (l->kind == LIE_TRUTH || l->kind == LIE_FAIL || (l->kind == LIE_ALTERNATE && k % 2 == 0) || (l->kind == LIE_LATE && k < 2)) id = truth;
       if (l->kind == LIE_BAD_IDS) id = k == 1 ? -5 : k == 2 ? l->n_vocab : truth;
@@ -401,24 +288,24 @@ static void no_drafter_can_change_the_text(void **state) {
   for (int kind = 0; kind < LIES; kind++)
     for (int depth = 1; depth <= 15; depth += 2)
       for (size_t t = 0; t < COUNT_OF(temperatures); t++) {
-        tandem_engine *e = open_pair("models/tales.gguf", NULL);
-        tandem_sampling sampling = sampling_of(temperatures[t], 3);
-        tandem_speculation off = kinds("off", -1), spec = kinds("ngram-simple", depth);
-        run_result want, got;
+        tandem_engine *e = guess_open_pair("models/tales.gguf", NULL);
+        tandem_sampling sampling = guess_sampling(temperatures[t], 3);
+        tandem_speculation off = guess_kinds("off", -1), spec = guess_kinds("ngram-simple", depth);
+        guess_result want, got;
         char what[64];
         snprintf(what, sizeof what, "lie %d, depth %d", kind, depth);
-        generate(e, prompt, 20, 50, &sampling, &off, &want);
+        guess_generate(e, prompt, 20, 50, &sampling, &off, &want);
         liar l = {{&liar_ops}, (lie)kind, &want, 20, 0, 4096};
         put_liar(e, &l);
-        generate(e, prompt, 20, 50, &sampling, &spec, &got);
-        assert_same(&want, &got, what);
+        guess_generate(e, prompt, 20, 50, &sampling, &spec, &got);
+        guess_assert_same(&want, &got, what);
         if (kind == LIE_TRUTH) assert_int_equal(got.stats.n_accepted, got.stats.n_drafted);
         if (kind == LIE_TRUTH) assert_true(got.stats.n_steps <= 49 / (depth + 1) + 1);
         if (kind == LIE_NOTHING) assert_int_equal(got.stats.n_drafted, 0);
         if (kind == LIE_FAIL) assert_null(e->drafters[SPEC_NGRAM_SIMPLE]);
         if (kind == LIE_FAIL) assert_non_null(strstr(e->draft.off, "no memory"));
-        free_result(&want);
-        free_result(&got);
+        guess_free_result(&want);
+        guess_free_result(&got);
         tandem_engine_close(e);
       }
 }
@@ -437,10 +324,10 @@ static void stopping_inside_a_step_takes_the_rest_back(void **state) {
   int32_t prompt[20];
   (void)state;
   fill_prompt(prompt, 20, 4096);
-  tandem_engine *e = open_pair("models/tales.gguf", NULL);
-  tandem_speculation off = kinds("off", -1), spec = kinds("ngram-simple", 7);
-  run_result truth;
-  generate(e, prompt, 20, 60, NULL, &off, &truth);
+  tandem_engine *e = guess_open_pair("models/tales.gguf", NULL);
+  tandem_speculation off = guess_kinds("off", -1), spec = guess_kinds("ngram-simple", 7);
+  guess_result truth;
+  guess_generate(e, prompt, 20, 60, NULL, &off, &truth);
   liar l = {{&liar_ops}, LIE_TRUTH, &truth, 20, 0, 4096};
   put_liar(e, &l);
   for (int at = 1; at <= 20; at++) {
@@ -450,9 +337,9 @@ static void stopping_inside_a_step_takes_the_rest_back(void **state) {
     tandem_session *s[2];
     for (int k = 0; k < 2; k++) {
       stopper stop = {0, at};
-      s[k] = open_session(e, NULL, k ? &spec : &off);
-      ok(tandem_session_decode(s[k], prompt, 20, NULL, NULL, &err), &err);
-      ok(tandem_session_generate(s[k], 60, stop_after, &stop, &n[k], &why, &err), &err);
+      s[k] = guess_open_session(e, NULL, k ? &spec : &off);
+      guess_ok(tandem_session_decode(s[k], prompt, 20, NULL, NULL, &err), &err);
+      guess_ok(tandem_session_generate(s[k], 60, stop_after, &stop, &n[k], &why, &err), &err);
       assert_int_equal(why, TANDEM_STOP_USER);
       assert_int_equal(n[k], at);
     }
@@ -462,7 +349,7 @@ static void stopping_inside_a_step_takes_the_rest_back(void **state) {
     tandem_session_close(s[0]);
     tandem_session_close(s[1]);
   }
-  free_result(&truth);
+  guess_free_result(&truth);
   tandem_engine_close(e);
 }
 
@@ -470,20 +357,37 @@ static void the_context_may_be_full(void **state) {
   (void)state;
   for (size_t p = 0; p < 2; p++) {
     tandem_engine_params params;
-    set_params(&params, pairs[p].target, pairs[p].draft);
+    guess_params(&params, pairs[p].target, pairs[p].draft);
     params.n_context = 40;
     params.n_sequences = 1;
-    tandem_engine *e = open_engine(&params);
+    tandem_engine *e = guess_open_engine(&params);
     int32_t prompt[10];
     fill_prompt(prompt, 10, 4096);
-    tandem_speculation off = kinds("off", -1), spec = kinds("shared,model", 6);
-    run_result want, got;
-    generate(e, prompt, 10, -1, NULL, &off, &want);
-    generate(e, prompt, 10, -1, NULL, &spec, &got);
-    assert_same(&want, &got, pairs[p].draft);
+    tandem_speculation off = guess_kinds("off", -1), spec = guess_kinds("shared,model", 6);
+    guess_result want, got;
+    guess_generate(e, prompt, 10, -1, NULL, &off, &want);
+    guess_generate(e, prompt, 10, -1, NULL, &spec, &got);
+    guess_assert_same(&want, &got, pairs[p].draft);
     assert_true(got.stats.n_drafted > 0);
-    free_result(&want);
-    free_result(&got);
+    guess_free_result(&want);
+    guess_free_result(&got);
+    tandem_engine_close(e);
+  }
+}
+
+/* A session without a token has no cell that a head could see: it goes on without guesses. */
+static void an_empty_session_has_nothing_to_see(void **state) {
+  (void)state;
+  for (size_t p = 0; p < 2; p++) {
+    tandem_engine *e = guess_open_pair(pairs[p].target, pairs[p].draft);
+    tandem_speculation spec = guess_kinds("shared,model", 4);
+    tandem_session *s = guess_open_session(e, NULL, &spec);
+    tandem_error err = {0};
+    tandem_step step = {.session = s, .last = 2, .n_max = 8};
+    guess_ok(tandem_advance(&step, 1, &err), &err);
+    assert_true(step.n >= 1);
+    assert_true(p == 1 || step.n_drafted == 0);
+    tandem_session_close(s);
     tandem_engine_close(e);
   }
 }
@@ -493,43 +397,43 @@ static void the_context_may_be_full(void **state) {
 static void forks_and_changes_of_mind_keep_the_text(void **state) {
   (void)state;
   for (size_t p = 0; p < COUNT_OF(pairs); p++) {
-    tandem_engine *e = open_pair(pairs[p].target, pairs[p].draft);
+    tandem_engine *e = guess_open_pair(pairs[p].target, pairs[p].draft);
     tandem_error err = {0};
     int32_t prompt[300], id;
     fill_prompt(prompt, 300, (int)e->model->n_vocab);
-    tandem_speculation off = kinds("off", -1), spec = kinds("shared,model,ngram-simple", 4);
-    run_result r;
-    tandem_session *s = open_session(e, NULL, &spec), *f;
-    ok(tandem_session_decode(s, prompt, 270, NULL, NULL, &err), &err);
-    ok(tandem_session_generate(s, 20, NULL, NULL, NULL, NULL, &err), &err);
+    tandem_speculation off = guess_kinds("off", -1), spec = guess_kinds("shared,model,ngram-simple", 4);
+    guess_result r;
+    tandem_session *s = guess_open_session(e, NULL, &spec), *f;
+    guess_ok(tandem_session_decode(s, prompt, 270, NULL, NULL, &err), &err);
+    guess_ok(tandem_session_generate(s, 20, NULL, NULL, NULL, NULL, &err), &err);
     for (int i = 0; i < 12; i++) {
-      int64_t n = 1 + below(260);
-      ok(tandem_session_fork(&f, s, n, &err), &err);
-      if (tandem_session_logits(f) == NULL) ok(tandem_session_decode(f, prompt + 280, 1, NULL, NULL, &err), &err), n++;
+      int64_t n = 1 + guess_below(260);
+      guess_ok(tandem_session_fork(&f, s, n, &err), &err);
+      if (tandem_session_logits(f) == NULL) guess_ok(tandem_session_decode(f, prompt + 280, 1, NULL, NULL, &err), &err), n++;
       memset(&r, 0, sizeof r);
-      ok(tandem_session_generate(f, 12, collect, &r, NULL, NULL, &err), &err);
-      collect_end(&r, f);
+      guess_ok(tandem_session_generate(f, 12, guess_collect, &r, NULL, NULL, &err), &err);
+      guess_collect_end(&r, f);
       int32_t again[300];
       memcpy(again, tandem_session_tokens(f), (size_t)n * sizeof *again);
-      run_result want;
-      generate(e, again, (int)n, 12, NULL, &off, &want);
-      assert_same(&want, &r, "fork");
+      guess_result want;
+      guess_generate(e, again, (int)n, 12, NULL, &off, &want);
+      guess_assert_same(&want, &r, "fork");
       tandem_session_close(f);
-      free_result(&r);
-      free_result(&want);
-      n = 2 + below(200); /* and the source goes another way */
-      again[n - 1] = 5 + below(200);
+      guess_free_result(&r);
+      guess_free_result(&want);
+      n = 2 + guess_below(200); /* and the source goes another way */
+      again[n - 1] = 5 + guess_below(200);
       memcpy(again, prompt, (size_t)(n - 1) * sizeof *again);
-      ok(tandem_session_sync(s, again, n, NULL, NULL, &err), &err);
+      guess_ok(tandem_session_sync(s, again, n, NULL, NULL, &err), &err);
       memset(&r, 0, sizeof r);
-      ok(tandem_session_generate(s, 12, collect, &r, NULL, NULL, &err), &err);
-      collect_end(&r, s);
-      generate(e, again, (int)n, 12, NULL, &off, &want);
-      assert_same(&want, &r, "sync");
-      free_result(&r);
-      free_result(&want);
-      ok(tandem_session_sync(s, prompt, 270, NULL, NULL, &err), &err);
-      ok(tandem_session_sample(s, &id, &err), &err);
+      guess_ok(tandem_session_generate(s, 12, guess_collect, &r, NULL, NULL, &err), &err);
+      guess_collect_end(&r, s);
+      guess_generate(e, again, (int)n, 12, NULL, &off, &want);
+      guess_assert_same(&want, &r, "sync");
+      guess_free_result(&r);
+      guess_free_result(&want);
+      guess_ok(tandem_session_sync(s, prompt, 270, NULL, NULL, &err), &err);
+      guess_ok(tandem_session_sample(s, &id, &err), &err);
     }
     tandem_session_close(s);
     tandem_engine_close(e);
@@ -541,15 +445,15 @@ static void forks_and_changes_of_mind_keep_the_text(void **state) {
 static void a_drafter_leaves_its_source_alone(void **state) {
   (void)state;
   for (size_t p = 0; p < 3; p++) {
-    tandem_engine *e = open_pair(pairs[p].target, NULL);
+    tandem_engine *e = guess_open_pair(pairs[p].target, NULL);
     tandem_error err = {0};
     tandem_engine_params params;
-    set_params(&params, pairs[p].target, pairs[p].draft);
+    guess_params(&params, pairs[p].target, pairs[p].draft);
     int32_t prompt[40], ids[8];
     fill_prompt(prompt, 40, (int)e->model->n_vocab);
-    tandem_speculation off = kinds("off", -1);
-    tandem_session *s = open_session(e, NULL, &off);
-    ok(tandem_session_decode(s, prompt, 40, NULL, NULL, &err), &err);
+    tandem_speculation off = guess_kinds("off", -1);
+    tandem_session *s = guess_open_session(e, NULL, &off);
+    guess_ok(tandem_session_decode(s, prompt, 40, NULL, NULL, &err), &err);
     uint64_t before = tandem_session_hash(s);
     int32_t free_pages = kv_pages_free(e->pages[0]);
     size_t bytes = e->plan->groups[0].store_bytes;
@@ -558,10 +462,10 @@ static void a_drafter_leaves_its_source_alone(void **state) {
     tandem_session_close(s);
     tandem_engine_close(e);
 
-    e = open_engine(&params);
-    s = open_session(e, NULL, &off);
-    ok(tandem_session_decode(s, prompt, 40, NULL, NULL, &err), &err);
-    ok(tandem_session_draft(s, prompt[3], 6, ids, NULL, &err), &err);
+    e = guess_open_engine(&params);
+    s = guess_open_session(e, NULL, &off);
+    guess_ok(tandem_session_decode(s, prompt, 40, NULL, NULL, &err), &err);
+    guess_ok(tandem_session_draft(s, prompt[3], 6, ids, NULL, &err), &err);
     assert_true(tandem_session_hash(s) == before);
     assert_int_equal(kv_pages_free(e->pages[0]), free_pages);
     assert_memory_equal(copy, e->memory.stores[0], bytes);
@@ -576,7 +480,7 @@ static void a_drafter_leaves_its_source_alone(void **state) {
 
 static void a_lent_pool_is_not_closed(void **state) {
   (void)state;
-  tandem_engine *e = open_pair(pairs[0].target, pairs[0].draft);
+  tandem_engine *e = guess_open_pair(pairs[0].target, pairs[0].draft);
   for (int g = 0; g < e->plan->n_groups; g++) {
     tandem_error err = {0};
     assert_int_equal(kv_pages_close(e->pages[g], &err), TANDEM_ERROR_BUSY);
@@ -590,14 +494,14 @@ static void a_drafter_has_no_context(void **state) {
   (void)state;
   for (int64_t context = 40; context <= 4000; context = context * 3 + 7) {
     tandem_engine_params p;
-    set_params(&p, pairs[0].target, pairs[0].draft);
+    guess_params(&p, pairs[0].target, pairs[0].draft);
     p.n_context = context;
     p.n_sequences = 1;
     for (int k = 0; k < 2; k++) {
       p.draft = pairs[k].draft;
-      tandem_engine *e = open_engine(&p);
+      tandem_engine *e = guess_open_engine(&p);
       tandem_engine_info info = {.size = sizeof info};
-      ok(tandem_engine_get_info(e, &info, NULL), NULL);
+      guess_ok(tandem_engine_get_info(e, &info, NULL), NULL);
       assert_int_equal(info.draft_context_train, 2048);
       assert_int_equal(e->draft.plan->limits.n_context, context);
       for (int g = 0; g < e->plan->n_groups; g++) assert_int_equal(e->draft.plan->groups[g].pages.n_pages, e->plan->groups[g].pages.n_pages);
@@ -613,13 +517,13 @@ static void refused(const char *target, const char *draft, const char *words) {
   tandem_engine_params p;
   tandem_engine *e;
   tandem_error err = {0};
-  set_params(&p, target, draft);
+  guess_params(&p, target, draft);
   assert_int_not_equal(tandem_engine_open(&e, &p, &err), TANDEM_OK);
   if (!strstr(err.text, words)) fail_msg("'%s' expected in: %s", words, err.text);
   p.draft_wish = TANDEM_DRAFT_IF_USABLE; /* without it the engine opens, and says why */
-  ok(tandem_engine_open(&e, &p, &err), &err);
+  guess_ok(tandem_engine_open(&e, &p, &err), &err);
   tandem_engine_info info = {.size = sizeof info};
-  ok(tandem_engine_get_info(e, &info, NULL), NULL);
+  guess_ok(tandem_engine_get_info(e, &info, NULL), NULL);
   if (!strstr(info.draft_off, words)) fail_msg("'%s' expected in: %s", words, info.draft_off);
   assert_string_equal(info.draft_kind, "");
   tandem_engine_close(e);
@@ -635,7 +539,7 @@ static void pairs_that_do_not_fit_are_refused(void **state) {
   tandem_engine_params p;
   tandem_engine *e;
   tandem_error err = {0};
-  set_params(&p, "models/tales-assistant.gguf", NULL);
+  guess_params(&p, "models/tales-assistant.gguf", NULL);
   assert_int_equal(tandem_engine_open(&e, &p, &err), TANDEM_ERROR_UNSUPPORTED);
   assert_non_null(strstr(err.text, "-d"));
 }
@@ -645,16 +549,16 @@ static void pairs_that_do_not_fit_are_refused(void **state) {
 static void the_loop_allocates_nothing(void **state) {
   (void)state;
   for (size_t p = 0; p < COUNT_OF(pairs); p++) {
-    tandem_engine *e = open_pair(pairs[p].target, pairs[p].draft);
+    tandem_engine *e = guess_open_pair(pairs[p].target, pairs[p].draft);
     tandem_error err = {0};
     int32_t prompt[40];
     fill_prompt(prompt, 40, (int)e->model->n_vocab);
-    tandem_sampling sampling = sampling_of(0.8f, 1);
-    tandem_speculation spec = kinds("ngram-simple,ngram-mod,shared,model", 4);
-    tandem_session *s = open_session(e, &sampling, &spec);
-    ok(tandem_session_decode(s, prompt, 40, NULL, NULL, &err), &err);
+    tandem_sampling sampling = guess_sampling(0.8f, 1);
+    tandem_speculation spec = guess_kinds("ngram-simple,ngram-mod,shared,model", 4);
+    tandem_session *s = guess_open_session(e, &sampling, &spec);
+    guess_ok(tandem_session_decode(s, prompt, 40, NULL, NULL, &err), &err);
     uint64_t before = tandem_allocation_count();
-    ok(tandem_session_generate(s, 300, NULL, NULL, NULL, NULL, &err), &err);
+    guess_ok(tandem_session_generate(s, 300, NULL, NULL, NULL, NULL, &err), &err);
     assert_true(tandem_allocation_count() == before);
     tandem_session_close(s);
     tandem_engine_close(e);
@@ -670,13 +574,13 @@ static void without_memory_there_is_no_drafter_but_the_same_text(void **state) {
   fill_prompt(prompt, 20, 4096);
   for (size_t p = 0; p < 2; p++) {
     tandem_engine_params params;
-    run_result want;
-    set_params(&params, pairs[p].target, pairs[p].draft);
+    guess_result want;
+    guess_params(&params, pairs[p].target, pairs[p].draft);
     params.draft_wish = TANDEM_DRAFT_IF_USABLE;
     params.n_sequences = 2;
-    tandem_engine *e = open_engine(&params);
-    tandem_speculation off = kinds("off", -1), spec = kinds("shared,model", 3);
-    generate(e, prompt, 20, 12, NULL, &off, &want);
+    tandem_engine *e = guess_open_engine(&params);
+    tandem_speculation off = guess_kinds("off", -1), spec = guess_kinds("shared,model", 3);
+    guess_generate(e, prompt, 20, 12, NULL, &off, &want);
     tandem_engine_close(e);
     for (uint64_t n = 1;; n++) {
       tandem_error err = {0};
@@ -692,15 +596,15 @@ static void without_memory_there_is_no_drafter_but_the_same_text(void **state) {
         failed++;
         continue;
       }
-      run_result got;
-      generate(e, prompt, 20, 12, NULL, &spec, &got);
-      assert_same(&want, &got, "after a failed allocation");
+      guess_result got;
+      guess_generate(e, prompt, 20, 12, NULL, &spec, &got);
+      guess_assert_same(&want, &got, "after a failed allocation");
       *(e->draft.plan ? &opened : &without) += 1;
       assert_true(e->draft.plan || e->draft.off[0]);
-      free_result(&got);
+      guess_free_result(&got);
       tandem_engine_close(e);
     }
-    free_result(&want);
+    guess_free_result(&want);
   }
   print_message("  %d times no engine, %d times no drafter, %d times an n-gram drafter less\n", failed, without, opened);
   assert_true(without > 20);
@@ -710,22 +614,22 @@ static void without_memory_there_is_no_drafter_but_the_same_text(void **state) {
 
 static void wishes_are_checked(void **state) {
   (void)state;
-  tandem_engine *e = open_pair(pairs[0].target, NULL);
+  tandem_engine *e = guess_open_pair(pairs[0].target, NULL);
   tandem_session *s;
   tandem_error err = {0};
-  ok(tandem_session_open(&s, e, NULL, &err), &err);
-  tandem_speculation w = kinds("auto", -2);
+  guess_ok(tandem_session_open(&s, e, NULL, &err), &err);
+  tandem_speculation w = guess_kinds("auto", -2);
   assert_int_equal(tandem_session_set_speculation(s, &w, &err), TANDEM_ERROR_ARGUMENT);
   assert_non_null(strstr(err.text, "depth: -2"));
-  w = kinds("gues", -1);
+  w = guess_kinds("gues", -1);
   assert_int_equal(tandem_session_set_speculation(s, &w, &err), TANDEM_ERROR_ARGUMENT);
   assert_non_null(strstr(err.text, "'gues'"));
-  w = kinds("shared,shared", -1);
+  w = guess_kinds("shared,shared", -1);
   assert_int_equal(tandem_session_set_speculation(s, &w, &err), TANDEM_ERROR_ARGUMENT);
-  w = kinds("auto", -1);
+  w = guess_kinds("auto", -1);
   w.p_min = NAN;
   assert_int_equal(tandem_session_set_speculation(s, &w, &err), TANDEM_ERROR_ARGUMENT);
-  w = kinds("auto", -1);
+  w = guess_kinds("auto", -1);
   w.n_max = 65;
   assert_int_equal(tandem_session_set_speculation(s, &w, &err), TANDEM_ERROR_ARGUMENT);
   int32_t ids[4];
@@ -750,6 +654,7 @@ int main(void) {
       cmocka_unit_test(no_drafter_can_change_the_text),
       cmocka_unit_test(stopping_inside_a_step_takes_the_rest_back),
       cmocka_unit_test(the_context_may_be_full),
+      cmocka_unit_test(an_empty_session_has_nothing_to_see),
       cmocka_unit_test(forks_and_changes_of_mind_keep_the_text),
       cmocka_unit_test(a_drafter_leaves_its_source_alone),
       cmocka_unit_test(a_lent_pool_is_not_closed),

@@ -13,6 +13,7 @@ typedef enum cli_command_id {
   CLI_TOKENIZE,
   CLI_LOGITS,
   CLI_BENCH,
+  CLI_BENCH_SHARE,
   CLI_INSPECT,
   CLI_EXPLAIN,
   CLI_FIT,
@@ -40,7 +41,7 @@ typedef struct cli_options {
   uint64_t seed;
   int seed_given;           /* 0: draw one */
   tandem_sampling sampling; /* but seed, bias and breakers */
-  const char *draft, *spec;
+  const char *draft, *spec, *plot;
   tandem_speculation speculation; /* but kinds */
   int32_t draft_behind, draft_steps;
   int draft_use, show_draft;
@@ -174,6 +175,7 @@ status cli_run(const cli_options *o, error *err);
 status cli_tokenize(const cli_options *o, error *err);
 status cli_logits(const cli_options *o, error *err);
 status cli_bench(const cli_options *o, error *err);
+status cli_bench_share(const cli_options *o, error *err);
 status cli_inspect(const cli_options *o, error *err);
 status cli_explain(const cli_options *o, error *err);
 status cli_fit(const cli_options *o, error *err);

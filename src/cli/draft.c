@@ -41,7 +41,7 @@ static status look_beside(text *path, const char *model, bool *found, error *err
 }
 
 status cli_find_draft(tandem_engine_params *params, text *path, const cli_options *o, error *err) {
-  bool found = false, on = o->spec && !strcmp(o->spec, "on"), off = !o->draft_use || (o->spec && !strcmp(o->spec, "off"));
+  bool found = false, on = o->spec && !strcmp(o->spec, "on"), off = !o->draft_use || (o->spec && (!strcmp(o->spec, "off") || !strcmp(o->spec, "none")));
   params->draft_behind = o->draft_behind;
   if (off) return TANDEM_OK;
   if (o->draft) {

@@ -44,6 +44,16 @@ const cli_command cli_commands[CLI_COMMANDS] = {
                "reading the weights it needs from memory. The cost of a pass is its time over that of one token.",
       .examples = {{"the table", "bench -m models/tales.gguf"},
                    {"for scripts", "bench -m models/tales.gguf -p 128 -n 32 -t 2 --json"}}},
+    [CLI_BENCH_SHARE] = {.name = "bench-share", .run = cli_bench_share, .needs_model = true,
+      .synopsis = "-m MODEL -d DRAFTER [-p N] [-r N] [--json] [--plot FILE]",
+      .summary = "what sharing the cache between a model and its drafter saves and costs",
+      .about = "Also written 'tandem bench share'. Bytes of the drafter's keys and values when it reads the model's own, when it\n"
+               "has cells of its own on the model's pages, and when it has a cache of its own trained length; time to the first\n"
+               "guess, of a guess, of a verification; the pool of pages after a million random operations of 64 sequences;\n"
+               "allocations while tokens are produced; and for pairs of trained lengths and budgets of memory, which context\n"
+               "the model is granted, and what two releases of llama.cpp would do by their published rule.",
+      .examples = {{"the shipped pair", "bench share -m models/tales.gguf -d models/tales-assistant.gguf"},
+                   {"with pictures", "bench share -m models/tales.gguf -d models/tales-draft.gguf --plot share.svg"}}},
     [CLI_INSPECT] = {.name = "inspect", .aliases = {"show", "gguf"}, .word = "MODEL", .run = cli_inspect, .needs_model = true,
       .synopsis = "MODEL [--json]",
       .summary = "keys and tensors of a model file",
@@ -213,5 +223,9 @@ int main(int argc, char **argv) {
   if (!strcmp(name, "--version")) name = "version";
   if (!strcmp(name, "--help") || !strcmp(name, "-h")) name = "help";
   cli_command_id id = cli_find_command(name);
+  char both[64]; /* "bench share" is the command bench-share */
+  if (argc > 2 && id != CLI_COMMANDS && snprintf(both, sizeof both, "%s-%s", cli_commands[id].name, argv[2]) < (int)sizeof both &&
+      cli_find_command(both) != CLI_COMMANDS)
+    return finish_output(run_command(cli_find_command(both), argc - 3, argv + 3));
   return finish_output(id == CLI_COMMANDS ? unknown_command(name) : run_command(id, argc - 2, argv + 2));
 }

@@ -24,6 +24,7 @@ typedef struct generation {
   tandem_stop stop;
   double prompt_seconds, answer_seconds;
   uint64_t seed;
+  bool show_draft;
   bool stream; /* stdout is a terminal: every piece is shown at once */
   status st;   /* of the text callback */
   error *err;
@@ -104,7 +105,7 @@ static bool on_text(void *user, int32_t id, const char *s, size_t n) {
   generation *g = user;
   if (id >= 0) g->st = text_add(&g->drawn, (const char *)&id, sizeof id, g->err);
   if (!g->st && g->o->json && n) g->st = text_add(&g->answer, s, n, g->err);
-  bool guessed = g->o->show_draft && n && id >= 0 && tandem_session_was_drafted(g->session);
+  bool guessed = g->show_draft && n && id >= 0 && tandem_session_was_drafted(g->session);
   if (!g->st && guessed && !g->o->json) g->st = cli_write("\033[32m", 5, g->err);
   if (!g->st && !g->o->json) g->st = cli_write(s, n, g->err);
   if (!g->st && guessed && !g->o->json) g->st = cli_write("\033[0m", 4, g->err);
@@ -204,7 +205,8 @@ static status check_prompt(const generation *g) {
 }
 
 status cli_run(const cli_options *o, error *err) {
-  generation g = {.o = o, .err = err, .info = {.size = sizeof g.info}, .stream = os_is_terminal(STDOUT_FILENO)};
+  generation g = {.o = o, .err = err, .info = {.size = sizeof g.info}, .stream = os_is_terminal(STDOUT_FILENO),
+                  .show_draft = o->show_draft && cli_color(o, STDOUT_FILENO)};
   tandem_engine_params params;
   tandem_sampling sampling;
   tandem_logit_bias *bias = NULL;

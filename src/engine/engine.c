@@ -194,6 +194,8 @@ tandem_status tandem_engine_get_info(const tandem_engine *e, tandem_engine_info 
   info->draft_kv_bytes = engine_draft_kv_bytes(e);
   info->draft_scratch_bytes = engine_draft_scratch_bytes(e);
   info->draft_context_train = e->draft.model->keys.n_context;
+  info->draft_companion_bytes = plan_draft_kv_bytes(e->draft.plan, p->limits.n_context);
+  info->draft_separate_bytes = plan_draft_kv_bytes(e->draft.plan, e->draft.model->keys.n_context);
   return TANDEM_OK;
 }
 

@@ -1,6 +1,8 @@
 /* op.c: the op table and what follows from it: sizes of rows, work and weight traffic of a step. */
 #include "op/op.h"
 
+const char *const op_home_names[OP_HOMES] = {"weights", "scratch", "logits", "hidden", "lent"};
+
 const op_info op_table[OP_COUNT] = {
 #define OP(name, n_src, operands, formula) {#name, n_src, operands, formula},
 #include "op/op.def"

@@ -25,6 +25,7 @@ extern const op_info op_table[OP_COUNT];
 /* Which buffer a value lives in. HIDDEN: rows that one pass hands to another (to a drafter, to its next step). LENT: weights
  * of another model, read only. */
 typedef enum op_home { OP_WEIGHT, OP_SCRATCH, OP_LOGITS, OP_HIDDEN, OP_LENT, OP_HOMES } op_home;
+extern const char *const op_home_names[OP_HOMES];
 static inline bool op_home_is_weights(op_home home) { return home == OP_WEIGHT || home == OP_LENT; }
 /* What counts its rows at run time. `rows` is the limit of that count. */
 typedef enum op_rows { OP_FIXED, OP_TOKENS, OP_OUTPUTS } op_rows;

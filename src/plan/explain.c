@@ -4,7 +4,6 @@
 
 #include "plan/plan.h"
 
-static const char *const homes[OP_HOMES] = {"weights", "scratch", "logits"};
 
 static int64_t rows_for(const op_value *v, int32_t n_tokens) { return v->by == OP_TOKENS ? n_tokens : v->by == OP_OUTPUTS ? 1 : v->rows; }
 
@@ -28,9 +27,9 @@ static totals sum(const plan *p, int32_t n_tokens) {
 static void operand(char *out, size_t n, const plan *p, int32_t v, int32_t n_tokens) {
   const op_value *x = v >= 0 ? &p->values[v] : NULL;
   if (!x) snprintf(out, n, "-");
-  else if (x->home == OP_WEIGHT && x->n_slabs > 1)
+  else if (op_home_is_weights(x->home) && x->n_slabs > 1)
     snprintf(out, n, "%s %s[%" PRId64 " x %" PRId64 " x %" PRId64 "]", x->name, quant_table[x->type].name, x->n_slabs, x->rows, x->cols);
-  else if (x->home == OP_WEIGHT) snprintf(out, n, "%s %s[%" PRId64 " x %" PRId64 "]", x->name, quant_table[x->type].name, x->rows, x->cols);
+  else if (op_home_is_weights(x->home)) snprintf(out, n, "%s %s[%" PRId64 " x %" PRId64 "]", x->name, quant_table[x->type].name, x->rows, x->cols);
   else snprintf(out, n, "%%%d %s %s[%" PRId64 " x %" PRId64 "]@%zu", v, x->name, quant_table[x->type].name, rows_for(x, n_tokens), x->cols, x->offset);
 }
 
@@ -66,7 +65,7 @@ static status explain_text(const plan *p, const device_info *d, int32_t n_tokens
   for (int k = 0; k < OP_COUNT; k++)
     if (used[k]) TRY(text_printf(out, err, "  %-6s %-12s %s\n", op_table[k].name, op_table[k].operands, op_table[k].formula));
   TRY(text_printf(out, err, "\nmemory\n"));
-  for (int h = 0; h < OP_HOMES; h++) TRY(text_printf(out, err, "  %-18s %14zu B\n", homes[h], p->home_bytes[h]));
+  for (int h = 0; h < OP_HOMES; h++) TRY(text_printf(out, err, "  %-18s %14zu B\n", op_home_names[h], p->home_bytes[h]));
   TRY(text_printf(out, err, "  %-18s %14zu B\n", "work of device", p->work_bytes));
   for (int g = 0; g < p->n_groups; g++)
     TRY(text_printf(out, err, "  K/V %-14s %14zu B  %d layers, %d pages of %d cells, %s K, %s V, window %" PRId64 "\n", p->groups[g].name,
@@ -89,7 +88,7 @@ static void value_json(json *j, const char *key, const plan *p, int32_t v, int32
   json_object(j, key);
   json_int(j, "value", v);
   put_text(j, "name", x->name);
-  put_text(j, "home", homes[x->home]);
+  put_text(j, "home", op_home_names[x->home]);
   put_text(j, "type", quant_table[x->type].name);
   json_int(j, "rows", rows_for(x, n_tokens));
   json_int(j, "cols", x->cols);
@@ -145,7 +144,7 @@ static status explain_json(const plan *p, const device_info *d, int32_t n_tokens
   for (int32_t i = 0; i < p->n_steps; i++) step_json(&j, p, i, n_tokens);
   json_end_array(&j);
   json_object(&j, "memory");
-  for (int h = 0; h < OP_HOMES; h++) json_uint(&j, homes[h], p->home_bytes[h]);
+  for (int h = 0; h < OP_HOMES; h++) json_uint(&j, op_home_names[h], p->home_bytes[h]);
   json_uint(&j, "work", p->work_bytes);
   json_array(&j, "kv");
   for (int g = 0; g < p->n_groups; g++) group_json(&j, &p->groups[g]);

@@ -119,3 +119,20 @@ static status companion(plan *p, error *err) {
 }
 
 status plan_pair(plan *p, error *err) { return p->model->arch->borrows ? borrow(p, err) : companion(p, err); }
+
+/* ---- comparison -------------------------------------------------------------------------------------------------- */
+
+size_t plan_draft_kv_bytes(const plan *p, int64_t n_context) {
+  size_t all = 0;
+  for (int32_t i = 0; i < p->n_caches; i++) {
+    const op_cache *c = &p->caches[i];
+    const plan_limits *l = &p->source->limits;
+    kv_pages_shape pages;
+    kv_layer layer = {.n_heads = c->n_heads, .k_dim = c->k_dim, .v_dim = c->v_dim};
+    size_t n_bytes = 0;
+    if (!plan_pool_shape(n_context, c->window, l->max_tokens, l->n_sequences, &pages)) return SIZE_MAX;
+    kv_store_shape shape = {.n_pages = pages.n_pages, .n_layers = 1, .k_type = c->k_type, .v_type = c->v_type};
+    if (kv_store_layout(&shape, &layer, &n_bytes, NULL) || !size_add(all, n_bytes, &all)) return SIZE_MAX;
+  }
+  return all;
+}

@@ -69,6 +69,9 @@ status plan_open_draft(plan **p, const model *m, const plan *source, const devic
                        int32_t behind, error *err);
 void plan_close(plan *p); /* NULL is allowed */
 
+/* Bytes of K/V of a drafter's layers if it had cells of its own for n_context tokens, in pools of its own. For comparison. */
+size_t plan_draft_kv_bytes(const plan *p, int64_t n_context);
+
 /* The plan as the device sees it; borrows from p. */
 device_program plan_program(const plan *p);
 

@@ -15,8 +15,6 @@ typedef struct proof {
   error *err;
 } proof;
 
-static const char *const home_names[OP_HOMES] = {"weights", "scratch", "logits", "hidden", "lent weights"};
-
 /* ---- messages ---------------------------------------------------------------------------------------------------- */
 
 static const char *label(const proof *c, char *out, size_t n) {
@@ -65,7 +63,7 @@ static status check_operand(const proof *c, const char *operand, int32_t index) 
     return base_fail(c->err, TANDEM_ERROR_INTERNAL, operand,
                      "plan: %s: %s '%s': %" PRId64 " rows of %" PRId64 " %s, stride %zu at offset %zu, leave the %s buffer of %zu bytes",
                      label(c, step, sizeof step), operand, v->name ? v->name : "", v->rows, v->cols, quant_table[v->type].name, v->stride,
-                     v->offset, home_names[v->home], p->home_bytes[v->home]);
+                     v->offset, op_home_names[v->home], p->home_bytes[v->home]);
   if (op_home_is_weights(v->home) && v->by != OP_FIXED) return refuse(c, operand, "row count of a weight", (int64_t)v->by, OP_FIXED);
   return TANDEM_OK;
 }

@@ -161,7 +161,7 @@ static void close_model(spec_drafter *base) {
   base_free(d);
 }
 
-const spec_ops spec_model = {.name = "model", .summary = "a small model of the same vocabulary", .needs_model = true, .close = close_model,
+const spec_ops spec_model = {.name = "model", .alias = "draft-simple", .summary = "a small model of the same vocabulary", .needs_model = true, .close = close_model,
                              .begin = begin, .propose = propose, .settle = settle, .fork = fork};
 
 status spec_model_open(spec_drafter **out, const spec_host *host, error *err) {

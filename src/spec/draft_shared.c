@@ -89,7 +89,7 @@ static void close_shared(spec_drafter *base) {
   base_free(d);
 }
 
-const spec_ops spec_shared = {.name = "shared", .summary = "a draft head over the target's own cells", .needs_model = true,
+const spec_ops spec_shared = {.name = "shared", .alias = "draft-mtp", .summary = "a draft head over the target's own cells", .needs_model = true,
                               .close = close_shared, .begin = begin, .propose = propose, .settle = settle};
 
 status spec_shared_open(spec_drafter **out, const spec_host *host, error *err) {

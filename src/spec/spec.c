@@ -29,11 +29,11 @@ status spec_parse(const char *words, spec_kind *kinds, int32_t *n_kinds, bool *b
     for (size_t i = 0; i < COUNT_OF(all); i++) kinds[(*n_kinds)++] = all[i];
     return TANDEM_OK;
   }
-  if (is(words, strlen(words), "off")) return TANDEM_OK;
+  if (is(words, strlen(words), "off") || is(words, strlen(words), "none")) return TANDEM_OK;
   for (const char *w = words;; w++) {
     size_t n = strcspn(w, ",");
     int k = 0;
-    while (k < SPEC_KINDS && !is(w, n, spec_table[k]->name)) k++;
+    while (k < SPEC_KINDS && !is(w, n, spec_table[k]->name) && !(spec_table[k]->alias && is(w, n, spec_table[k]->alias))) k++;
     if (k == SPEC_KINDS) return unknown(w, n, err);
     for (int32_t i = 0; i < *n_kinds; i++)
       if (kinds[i] == (spec_kind)k) return base_fail(err, TANDEM_ERROR_ARGUMENT, "spec", "spec: '%s' is named twice", spec_table[k]->name);

@@ -117,6 +117,7 @@ typedef struct spec_drafter spec_drafter; /* each kind's own struct, beginning w
 
 typedef struct spec_ops {
   const char *name;     /* of --spec */
+  const char *alias;    /* llama.cpp's name of the same, or NULL */
   const char *summary;  /* one line for help */
   bool needs_model;     /* a second GGUF file */
   void (*close)(spec_drafter *d);
