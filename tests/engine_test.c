@@ -412,6 +412,7 @@ static void every_call_that_can_fail_fails(enum base_fault kind, tandem_status e
       err = (tandem_error){0};
       tandem_status st = whole_run(path, &id, &err);
       base_fault_arm(kind, 0, false);
+      if (!st && kind == FAULT_MEMORY && id == want) continue; /* an n-gram drafter less */
       if (st != expected) fail_msg("call %llu of %llu failing gives %s: %s", (unsigned long long)k, (unsigned long long)n, tandem_status_name(st), err.text);
       assert_true(err.text[0]);
     }
