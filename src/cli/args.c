@@ -46,7 +46,7 @@ const cli_arg cli_args[] = {
     {.names = {"-c", "--ctx-size"}, .value = "N", .group = MODEL_GROUP, .commands = RUN | LOGITS | EXPLAIN | FIT,
      .kind = ARG_INT, .at = AT(context), .low = 0, .high = INT32_MAX, .env = {"CTX_SIZE"},
      .unset = "as many as fit, up to the trained length",
-     .help = "tokens of context; 0 = all the model was trained for; what does not fit is an error"},
+     .help = "tokens of context; 0 = as many as fit, up to the trained length; a number that does not fit is an error"},
     {.names = {"-fitc", "--fit-ctx"}, .value = "N", .group = MODEL_GROUP, .commands = RUN | LOGITS | EXPLAIN | FIT,
      .kind = ARG_INT, .at = AT(fit_context), .low = 0, .high = 1 << 27, .env = {"FIT_CTX"}, .unset = "512",
      .help = "without -c: tokens below which the context is not cut to fit the memory; other things give way then"},

@@ -141,8 +141,8 @@ const char *cli_nearest_command(const char *name);
 /* Opens the model as the options say; `params` brings what the command wants (tandem_engine_params_init, plan_only,
  * n_context used where -c is not given). Shows progress. */
 status cli_open(tandem_engine **engine, tandem_engine_params *params, const cli_options *o, error *err);
-/* The parameters that options say; n_context is what -c says, looked up in the file for -c 0. */
-status cli_set_params(tandem_engine_params *params, const cli_options *o, error *err);
+/* The parameters that options say. */
+void cli_set_params(tandem_engine_params *params, const cli_options *o);
 /* "5.9 MiB" */
 void cli_size_text(char out[32], uint64_t bytes);
 /* Writes a JSON text and a newline to stdout and frees it. */

@@ -20,7 +20,7 @@ status cli_fit(const cli_options *o, error *err) {
   sink k = {.err = err};
   tandem_engine_params_init(&params);
   status st = cli_find_draft(&params, &draft, o, err);
-  if (!st) st = cli_set_params(&params, o, err);
+  cli_set_params(&params, o);
   if (!st) st = tandem_fit(&params, o->json, o->explain, take, &k, err);
   text_free(&draft);
   return k.st ? k.st : st;

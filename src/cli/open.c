@@ -56,21 +56,7 @@ static bool show_progress(void *user, const char *what, uint64_t done, uint64_t 
   return true;
 }
 
-/* -c 0 means all the model was trained for, which a plan without weights tells. */
-static status trained_context(const tandem_engine_params *params, int64_t *n_context, error *err) {
-  tandem_engine_params plan = *params;
-  tandem_engine *engine = NULL;
-  tandem_engine_info info = {.size = sizeof info};
-  plan.plan_only = true;
-  plan.n_context = plan.n_ubatch = 1;
-  TRY(tandem_engine_open(&engine, &plan, err));
-  status st = tandem_engine_get_info(engine, &info, err);
-  *n_context = info.n_context_train;
-  tandem_engine_close(engine);
-  return st;
-}
-
-status cli_set_params(tandem_engine_params *params, const cli_options *o, error *err) {
+void cli_set_params(tandem_engine_params *params, const cli_options *o) {
   int kv_type = o->kv_type >= 0 ? o->kv_type : (int)params->kv_type_k;
   params->model = o->model;
   params->n_threads = o->threads;
@@ -82,8 +68,7 @@ status cli_set_params(tandem_engine_params *params, const cli_options *o, error 
   params->n_context_min = o->fit_context;
   params->draft_depth = o->speculation.depth > 0 ? o->speculation.depth : o->speculation.n_max > 0 ? o->speculation.n_max : 1;
   if (o->memory) params->memory = o->memory;
-  if (o->context > 0) params->n_context = o->context;
-  return o->context == 0 ? trained_context(params, &params->n_context, err) : TANDEM_OK;
+  if (o->context >= 0) params->n_context = o->context;
 }
 
 status cli_open(tandem_engine **engine, tandem_engine_params *params, const cli_options *o, error *err) {
@@ -91,7 +76,7 @@ status cli_open(tandem_engine **engine, tandem_engine_params *params, const cli_
   bool terminal = os_is_terminal(STDERR_FILENO);
   progress p = {.name = slash ? slash + 1 : o->model, .start = os_seconds(), .terminal = terminal};
   p.show = o->progress >= 0 ? o->progress : terminal;
-  TRY(cli_set_params(params, o, err));
+  cli_set_params(params, o);
   params->progress = show_progress;
   params->user = &p;
   cli_watch_interrupt();
