@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -300,6 +301,60 @@ static void a_drafter_forgets_what_was_replaced(void **state) {
   tandem_engine_close(e);
 }
 
+static void same_guesses(tandem_session *a, tandem_session *b) {
+  enum { GUESSES = 3 };
+  int32_t ids[2][GUESSES];
+  tandem_error err = {0};
+  const size_t row = (size_t)a->engine->model->n_vocab;
+  float *rows = malloc(2 * GUESSES * row * sizeof *rows);
+  assert_non_null(rows);
+  ok(tandem_session_draft(a, 5, GUESSES, ids[0], rows, &err), &err);
+  ok(tandem_session_draft(b, 5, GUESSES, ids[1], rows + GUESSES * row, &err), &err);
+  assert_memory_equal(ids[0], ids[1], sizeof ids[0]);
+  assert_memory_equal(rows, rows + GUESSES * row, GUESSES * row * sizeof *rows);
+  free(rows);
+}
+
+/* The row that a draft head guesses from is in the file if the engine had one. If not, there are no guesses until the next token. */
+static void a_draft_head_finds_its_row_or_waits(void **state) {
+  (void)state;
+  tandem_error err = {0};
+  int32_t id = 9;
+  setup plain = {.model = "models/tales.gguf", .context = 512}, guessing = plain;
+  guessing.draft = "models/tales-assistant.gguf";
+  guessing.sequences = 2;
+  tandem_engine *e = open_engine(&guessing), *f = open_engine(&plain);
+  tandem_session *s = open_session(e), *t = open_session(e), *u = open_session(f);
+  fill(s, 100, 0);
+  fill(t, 50, 7);
+  fill(u, 100, 0);
+  text with = bytes_of(s), without = bytes_of(u);
+  assert_int_equal(with.n - without.n, SECTION + SUM + (size_t)e->model->keys.n_embd * sizeof(float));
+  ok(load_bytes(t, with.bytes, with.n, &err), &err);
+  same_guesses(s, t);
+  ok(load_bytes(u, with.bytes, with.n, &err), &err); /* skipped where it is of no use */
+  text again = bytes_of(u);
+  assert_true(same_text(&again, &without));
+  text_free(&again);
+  ok(load_bytes(t, without.bytes, without.n, &err), &err);
+  again = bytes_of(t);
+  assert_true(same_text(&again, &without));
+  assert_int_equal(tandem_session_draft(t, 5, 1, &id, NULL, &err), TANDEM_ERROR_ARGUMENT);
+  assert_non_null(strstr(err.text, "hidden row"));
+  for (int i = 0; i < 2; i++) ok(tandem_session_decode(i ? s : t, (int32_t[]){9}, 1, NULL, NULL, &err), &err);
+  same_guesses(s, t);
+  with.bytes[with.n - SUM - 1] ^= 1; /* the last byte of the row */
+  assert_int_equal(load_bytes(t, with.bytes, with.n, &err), TANDEM_ERROR_FORMAT);
+  assert_non_null(strstr(err.text, "hidden: damaged"));
+  same_guesses(s, t);
+  text_free(&with), text_free(&without), text_free(&again);
+  tandem_session_close(s);
+  tandem_session_close(t);
+  tandem_session_close(u);
+  tandem_engine_close(e);
+  tandem_engine_close(f);
+}
+
 static void equal_sessions_give_equal_bytes(void **state) {
   (void)state;
   tandem_error err = {0};
@@ -558,6 +613,39 @@ static void sections_of_later_versions(void **state) {
   close_victim(&v);
 }
 
+/* A terabyte of holes under right checksums: nothing is read, nothing allocated by what it says. */
+static void a_vast_file_is_refused_at_once(void **state) {
+  (void)state;
+  victim v;
+  tandem_error err;
+  const int64_t vast = (int64_t)1 << 40;
+  open_victim(&v, &small, 3);
+  ok(os_write_all(saved_path, v.file.bytes, v.file.n, &err), &err);
+  if (truncate(saved_path, vast)) { /* a file system that cannot */
+    close_victim(&v);
+    skip();
+  }
+  assert_int_equal(tandem_session_load(v.s, saved_path, &err), TANDEM_ERROR_FORMAT);
+  assert_non_null(strstr(err.text, "1099511627776"));
+  uint64_t sum, payload = (uint64_t)vast - HEAD - SECTION - SUM;
+  memcpy(v.file.bytes + 12, &(uint32_t){1}, 4);
+  memcpy(v.file.bytes + 16, &vast, 8);
+  sum = checksum_bytes(v.file.bytes, 24, 0);
+  memcpy(v.file.bytes + 24, &sum, 8);
+  memcpy(v.file.bytes + HEAD + 8, &payload, 8);
+  int fd = open(saved_path, O_WRONLY);
+  assert_true(fd >= 0 && pwrite(fd, v.file.bytes, HEAD + SECTION, 0) == HEAD + SECTION);
+  close(fd);
+  uint64_t before = os_memory_peak();
+  assert_int_equal(tandem_session_load(v.s, saved_path, &err), TANDEM_ERROR_FORMAT);
+  assert_non_null(strstr(err.text, "model: bytes of the section: 1099511627720, must be 72"));
+  assert_true(os_memory_peak() - before < 1 << 24);
+  text now = bytes_of(v.s);
+  assert_true(same_text(&now, &v.held));
+  text_free(&now);
+  close_victim(&v);
+}
+
 static void no_room_in_the_pool_is_refused(void **state) {
   (void)state;
   victim v;
@@ -760,7 +848,8 @@ int main(int argc, char **argv) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(every_cache_type_goes_on_with_the_same_bits), cmocka_unit_test(every_architecture_and_length_does),
       cmocka_unit_test(a_smaller_pool_takes_what_the_window_sees),   cmocka_unit_test(drafters_come_and_go),
-      cmocka_unit_test(a_drafter_forgets_what_was_replaced),
+      cmocka_unit_test(a_drafter_forgets_what_was_replaced),         cmocka_unit_test(a_draft_head_finds_its_row_or_waits),
+      cmocka_unit_test(a_vast_file_is_refused_at_once),
       cmocka_unit_test(equal_sessions_give_equal_bytes),             cmocka_unit_test(a_file_cut_anywhere_is_refused),
       cmocka_unit_test(a_flipped_byte_is_refused),                   cmocka_unit_test(each_other_thing_is_named_with_both_values),
       cmocka_unit_test(another_training_of_the_same_shape_is_refused), cmocka_unit_test(lies_under_right_checksums_are_refused),
