@@ -82,21 +82,28 @@ typedef enum tandem_draft_wish {
 typedef struct tandem_engine_params {
   size_t size;                /* set by tandem_engine_params_init */
   const char *model;          /* path of a GGUF file (the first one if it is split); borrowed for the call */
-  int64_t n_context;          /* tokens a session may hold; 0 = the default: the trained length, at most 8192 */
+  int64_t n_context;          /* tokens a session may hold, or TANDEM_ERROR_MEMORY; 0 = the default: as many as fit the memory,
+                                 up to the trained length */
   int32_t n_sequences;        /* sessions that can hold a full context at once, 1..64; default 1 */
   int32_t n_ubatch;           /* tokens evaluated in one pass at most, 1..4096; default 512 */
   int32_t n_threads;          /* 1..1024; 0 = the processors this process may use */
   tandem_kv_type kv_type_k;   /* default F16 */
   tandem_kv_type kv_type_v;   /* default F16 */
   const char *cpu;            /* "scalar", "avx2", "avx512"; NULL = the best the machine has */
-  uint64_t memory;            /* bytes the engine may use; 0 = what the machine and its cgroup have free */
-  bool plan_only;             /* read the metadata and plan, load no weights: for info and explain */
+  uint64_t memory;            /* bytes the process may have at its peak, with all it has already; 0 = no limit but what the
+                                 machine, the cgroups and RLIMIT_AS leave, which always holds. See tandem_fit */
+  bool plan_only;             /* read the metadata and plan, load no weights: for info and explain. Lack of memory is no error */
   tandem_progress_fn *progress; /* may be NULL */
   void *user;                 /* for progress */
   bool vocab_only;            /* read the vocabulary alone: for tandem_tokenize and its relatives; the file may be without tensors */
   const char *draft;          /* path of a drafter's GGUF file, NULL = none: a draft head over the target's own cells, or a
                                  small model of the same vocabulary; the file says which */
   tandem_draft_wish draft_wish; /* what if it cannot be used; default TANDEM_DRAFT_IF_USABLE */
+  int32_t draft_depth;        /* guesses in a row that there is room for in the pass that verifies them, 1 .. 64; default 16; may
+                                 give way to the memory */
+  int64_t n_context_min;      /* a context of 0 is not cut below this; other things give way first, see tandem_fit. 0 = 512, or
+                                 the trained length if that is less */
+  bool kv_type_lower;         /* the types of K/V may be lowered to Q8_0 before the engine does not open; default false */
   int32_t draft_behind;       /* a draft head is run at the position of the newest token (1, the default), whose cell is not
                                  there yet, or at that of the last cell (0): some are trained for the one, some for the other */
 } tandem_engine_params;
@@ -130,6 +137,7 @@ typedef struct tandem_engine_info {
   uint64_t kv_bytes;      /* all K/V pages */
   uint64_t scratch_bytes; /* intermediates, logits, inputs */
   uint64_t macs;          /* multiply-adds of weights for one token with logits */
+  uint64_t peak_bytes;    /* resident bytes of the process at its peak, as predicted, with all cells in use */
   const char *draft_kind; /* "shared", "model", or "" without a drafter that is a model */
   const char *draft_name; /* its general.name, or "" */
   const char *draft_off;  /* why the drafter that was named is not used, or "" */
@@ -151,6 +159,15 @@ typedef bool tandem_write_fn(void *user, const char *text, size_t n_bytes);
  * n_tokens is 1 .. n_ubatch. */
 TANDEM_API tandem_status tandem_explain(const tandem_engine *engine, int32_t n_tokens, bool json, tandem_write_fn *write,
                                         void *user, tandem_error *error);
+
+/* Says what tandem_engine_open would grant with these parameters, what each part of it takes, and why: as text (`explain` adds the
+ * budgets at which each wish gives way) or as JSON. All of K/V counts, for n_sequences sessions with a full context,
+ * although it takes memory only as it fills. When it does not fit, gives way in this order: a context of 0 down to
+ * n_context_min, the pool of n-grams, the types of K/V if they may, the depth of guesses, the drafter unless it is
+ * required. Then TANDEM_ERROR_MEMORY, naming the context that would fit or the least that is needed; the text is written all the
+ * same. Reads no weights. */
+TANDEM_API tandem_status tandem_fit(const tandem_engine_params *params, bool json, bool explain, tandem_write_fn *write, void *user,
+                                    tandem_error *error);
 
 /* ---- text and tokens --------------------------------------------------------------------------------------------- */
 
@@ -357,15 +374,17 @@ TANDEM_API uint64_t tandem_session_hash(const tandem_session *session);
 
 /* ---- measuring --------------------------------------------------------------------------------------------------- */
 
-/* What this machine can do at most, measured now with `n_threads` threads for about a second. */
-typedef struct tandem_ceilings {
-  double read_gb_per_second; /* reading memory, 1e9 bytes */
-  double int8_tops;          /* int8 multiply and add, 1e12 operations (two a multiply-add) */
-  double f32_gflops;         /* f32 fused multiply-add, 1e9 operations */
-} tandem_ceilings;
+/* What this machine can do at most, measured now, for about `seconds`, by the engine's threads: an average, to be held
+ * against what the engine did just before or after. Evaluates tokens in no sense, but wants the engine for itself as those
+ * calls do; the first reading maps a buffer larger than all caches, which the engine keeps. */
+typedef enum tandem_ceiling {
+  TANDEM_CEILING_READ, /* reading memory, bytes a second */
+  TANDEM_CEILING_INT8, /* int8 multiply and add, operations a second (two a multiply-add) */
+  TANDEM_CEILING_F32   /* f32 fused multiply-add, operations a second (two each) */
+} tandem_ceiling;
 
-TANDEM_API tandem_status tandem_measure_ceilings(const char *cpu, int32_t n_threads, tandem_ceilings *ceilings,
-                                                 tandem_error *error);
+TANDEM_API tandem_status tandem_measure_ceiling(tandem_engine *engine, tandem_ceiling what, double seconds, double *per_second,
+                                                tandem_error *error);
 
 /* A pool of K/V pages after many random appends, verifications with rollback, truncations and forks. */
 typedef struct tandem_pool_report {

@@ -40,7 +40,7 @@ is_json() {
 greedy() { "$tandem" run -m $model --temp 0 -n 24 --json "$@" 2>/dev/null; }
 
 # ---- help and names
-commands="run tokenize logits bench bench-share inspect explain version help"
+commands="run tokenize logits bench bench-share inspect explain fit version help"
 "$tandem" completion bash >"$work/bash"
 "$tandem" man >"$work/man"
 for c in $commands; do
@@ -116,6 +116,26 @@ exits 2 "tokens.*context" run -m $model -c 4 -p "Once upon a time there was a ki
 printf '1\n2\n3\n' >"$work/ids"
 exits 2 "3 token ids, the context holds" logits -m $model -c 1 --tokens "$work/ids" -o "$work/x"
 exits 71 "" run -m $model -p x --memory 1K
+
+# ---- fit
+"$tandem" fit -m $model --explain >"$work/fit" 2>"$work/err"
+check "fit tells a budget, a peak and conditions" sh -c "grep -q '^budget' '$work/fit' && grep -q '^peak while running' '$work/fit' && grep -q 'drafter.s trained length' '$work/fit'"
+check "the last line of fit is a list of options" sh -c "tail -1 '$work/fit' | grep -qE '^-c 2048 -ctk f16 -ctv f16 -ub 512\$'"
+# shellcheck disable=SC2046  # a list of options
+check "which run takes" "$tandem" run -m $model -p x -n 1 $(tail -1 "$work/fit")
+smallest=$(awk '/nothing fits/ { print $1 }' "$work/fit")
+exits 0 "" fit -m $model --memory $((smallest + 200000))
+exits 71 "at least" fit -m $model --memory $((smallest - 200000))
+check "what does not fit is told all the same" grep -q 'nothing fits' "$work/out"
+exits 71 "context of 2048 does not fit.*-c [0-9]+ would fit" run -m $model -p x -c 2048 --memory $((smallest + 200000))
+would=$(sed -nE 's/.*-c ([0-9]+) would fit.*/\1/p' "$work/err")
+check "and it does, less a page" "$tandem" run -m $model -p x -n 1 -c $((would - 256)) --memory $((smallest + 200000))
+"$tandem" fit -m $model --json >"$work/fit.json" 2>/dev/null
+check "fit --json is JSON" is_json "$work/fit.json"
+check "with a schema" grep -q '"schema": "fit.v1"' "$work/fit.json"
+exits 71 "" fit -m $model --memory 1K --json
+check "also when nothing fits" sh -c "grep -q '\"fits\": false' '$work/out'"
+check "llama-fit-params is fit" sh -c "ln -s '$(cd "$build" && pwd)/tandem' '$work/llama-fit-params' && '$work/llama-fit-params' -m $model | grep -q '^budget'"
 printf '1\n99999999\n' >"$work/ids"
 exits 65 "99999999" logits -m $model --tokens "$work/ids" -o "$work/o.f32"
 check "and no half file" test ! -e "$work/o.f32"
@@ -206,7 +226,7 @@ id=$("$tandem" run -m $model -p King --temp 0 -n 1 --json 2>/dev/null | sed -nE 
 check "a banned token is not drawn" sh -c "! '$tandem' run -m $model -p King --temp 0 -n 1 --json --logit-bias $id-inf 2>/dev/null | grep -qE '\"tokens\": ?\\[$id\\]'"
 check "-n 0 evaluates the prompt only" sh -c "'$tandem' run -m $model -p King -n 0 --json 2>/dev/null | grep -qE '\"n_generated\": ?0,'"
 check "a full context ends it" sh -c "'$tandem' run -m $model -p King -c 32 --ignore-eos --json 2>/dev/null | grep -qE '\"stop\": ?\"context\"'"
-check "-c 0 is the trained length" sh -c "'$tandem' run -m $model -p King -c 0 -n 1 --json >/dev/null 2>&1"
+check "-c 0 is what fits" sh -c "'$tandem' run -m $model -p King -c 0 -n 1 --json >/dev/null 2>&1"
 
 # ---- logits
 n_vocab=$("$tandem" inspect $model | sed -nE 's/.*tokenizer.ggml.tokens +string\[([0-9]+)\].*/\1/p')

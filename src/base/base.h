@@ -167,7 +167,13 @@ bool os_exists(const char *path);   /* something has this name, if only a link t
 double os_seconds(void);      /* monotonic */
 int os_processors(void);      /* processors this process may use: affinity and cgroup cpu.max */
 uint64_t os_memory_free(void);/* bytes available now, the smaller of MemAvailable and the cgroup's room */
-uint64_t os_memory_peak(void);/* peak resident bytes of this process */
+uint64_t os_memory_peak(void);/* peak resident bytes of this process since its program was started */
+/* What this process holds now, and what it may still map (RLIMIT_AS; UINT64_MAX: no limit). Bytes. */
+typedef struct os_memory {
+  uint64_t resident, anonymous; /* resident: with the pages of files, anonymous: without */
+  uint64_t mappable;
+} os_memory;
+os_memory os_memory_now(void);
 uint64_t os_random(void);
 bool os_is_terminal(int fd);
 void os_pause(void);           /* tells the processor that this is a spin loop */

@@ -91,10 +91,16 @@ static void advise(const os_file *file, size_t offset, size_t n, int advice) {
 
 void os_will_need(const os_file *file, size_t offset, size_t n) { advise(file, offset, n, MADV_WILLNEED); }
 
-/* Whole pages inside the range only: the border pages belong to neighbours too. */
+/* A fault brings in the aligned 64 KiB around it, so that is how far letting go reaches beyond the range. Pages of a file lose
+ * nothing by it: a neighbour that is still read is found in the page cache. */
+enum { FAULT_AROUND = 65536 };
+
 void os_dont_need(const os_file *file, size_t offset, size_t n) {
-  size_t page = (size_t)sysconf(_SC_PAGESIZE), from = size_align(offset, page), end = (offset + n) & ~(page - 1);
-  if (end > from) advise(file, from, end - from, MADV_DONTNEED);
+  size_t end;
+  if (!size_add(offset, n, &end) || end > file->n || n == 0) return;
+  size_t from = offset & ~(size_t)(FAULT_AROUND - 1);
+  end = end < file->n - end % FAULT_AROUND ? size_align(end, FAULT_AROUND) : file->n;
+  advise(file, from, end - from, MADV_DONTNEED);
 }
 
 static status read_stream(text *out, int fd, const char *path, size_t limit, error *err) {
@@ -377,22 +383,52 @@ static double room_1(const char *directory) {
   return room(directory, names);
 }
 
+/* Above memory.high the kernel slows a process down until it stands still: a limit, too. */
 static double room_2(const char *directory) {
-  static const char *const names[] = {"memory.max", "memory.current", "inactive_file", "active_file"};
-  return room(directory, names);
+  static const char *const most[] = {"memory.max", "memory.current", "inactive_file", "active_file"};
+  static const char *const high[] = {"memory.high", "memory.current", "inactive_file", "active_file"};
+  return fmin(room(directory, most), room(directory, high));
+}
+
+/* "Name:   123 kB" of a file of such lines in bytes; `otherwise` if it is not there. */
+static double kib_line(const char *s, const char *name, double otherwise) {
+  const char *line = strstr(s, name);
+  return line ? strtod(line + strlen(name), NULL) * 1024 : otherwise;
+}
+
+/* Where the kernel promises no more than it has (vm.overcommit_memory = 2), a mapping counts although it is untouched. */
+static double uncommitted(const char *meminfo) {
+  double mode;
+  if (!small_number("/proc/sys/vm/overcommit_memory", &mode) || mode != 2) return INFINITY;
+  return fmax(0, kib_line(meminfo, "CommitLimit:", INFINITY) - kib_line(meminfo, "Committed_AS:", 0));
 }
 
 uint64_t os_memory_free(void) {
-  char s[4096];
-  double available = 0x1p62;
-  if (small_file("/proc/meminfo", s, sizeof s)) {
-    const char *line = strstr(s, "MemAvailable:");
-    if (line) available = strtod(line + strlen("MemAvailable:"), NULL) * 1024;
-  }
-  return (uint64_t)fmin(available, cgroup_least("memory", "/sys/fs/cgroup/memory", room_1, room_2));
+  char s[4096] = "";
+  small_file("/proc/meminfo", s, sizeof s);
+  double available = fmin(kib_line(s, "MemAvailable:", 0x1p62), uncommitted(s));
+  return (uint64_t)fmin(fmin(available, 0x1p62), cgroup_least("memory", "/sys/fs/cgroup/memory", room_1, room_2));
 }
 
+os_memory os_memory_now(void) {
+  char s[256], *at = s;
+  uint64_t v[3] = {0}, page = (uint64_t)sysconf(_SC_PAGESIZE); /* of the address space, resident, of files */
+  os_memory m = {.mappable = UINT64_MAX};
+  if (!small_file("/proc/self/statm", s, sizeof s)) return m;
+  for (int i = 0; i < 3; i++) v[i] = strtoull(at, &at, 10) * page;
+  m.resident = v[1];
+  m.anonymous = v[1] > v[2] ? v[1] - v[2] : 0;
+  struct rlimit r;
+  if (getrlimit(RLIMIT_AS, &r) == 0 && r.rlim_cur != RLIM_INFINITY) m.mappable = r.rlim_cur > v[0] ? r.rlim_cur - v[0] : 0;
+  return m;
+}
+
+/* getrusage counts from before exec: what a large shell held when it forked would be ours. */
 uint64_t os_memory_peak(void) {
+  char s[4096] = "";
   struct rusage r;
+  small_file("/proc/self/status", s, sizeof s);
+  double peak = kib_line(s, "VmHWM:", 0);
+  if (peak > 0) return (uint64_t)peak;
   return getrusage(RUSAGE_SELF, &r) == 0 ? (uint64_t)r.ru_maxrss * 1024 : 0;
 }

@@ -16,6 +16,7 @@ typedef enum cli_command_id {
   CLI_BENCH_SHARE,
   CLI_INSPECT,
   CLI_EXPLAIN,
+  CLI_FIT,
   CLI_VERSION,
   CLI_HELP,
   CLI_COMPLETION,
@@ -29,6 +30,8 @@ typedef struct cli_options {
   const char *model;
   const char *prompt, *file, *tokens, *output, *session;
   int64_t context; /* -1: not given */
+  int64_t fit_context;
+  int fit_kv, explain;
   int64_t predict;
   int64_t bench_prompt, bench_predict, repetitions;
   int32_t threads, ubatch, explain_tokens;
@@ -138,6 +141,8 @@ const char *cli_nearest_command(const char *name);
 /* Opens the model as the options say; `params` brings what the command wants (tandem_engine_params_init, plan_only,
  * n_context used where -c is not given). Shows progress. */
 status cli_open(tandem_engine **engine, tandem_engine_params *params, const cli_options *o, error *err);
+/* The parameters that options say. */
+void cli_set_params(tandem_engine_params *params, const cli_options *o);
 /* "5.9 MiB" */
 void cli_size_text(char out[32], uint64_t bytes);
 /* Writes a JSON text and a newline to stdout and frees it. */
@@ -181,6 +186,7 @@ status cli_bench(const cli_options *o, error *err);
 status cli_bench_share(const cli_options *o, error *err);
 status cli_inspect(const cli_options *o, error *err);
 status cli_explain(const cli_options *o, error *err);
+status cli_fit(const cli_options *o, error *err);
 status cli_version(const cli_options *o, error *err);
 status cli_help(const cli_options *o, error *err);
 status cli_completion(const cli_options *o, error *err);

@@ -70,6 +70,17 @@ const cli_command cli_commands[CLI_COMMANDS] = {
       .about = "Prints the plan for N tokens in one pass: steps, shapes, bytes, operations, offsets and memory. No weights\n"
                "are loaded.",
       .examples = {{"one token", "explain models/tales.gguf"}, {"a prompt of 64 tokens", "explain models/tales.gguf -n 64"}}},
+    [CLI_FIT] = {.name = "fit", .aliases = {"fit-params"}, .word = "MODEL", .program = "llama-fit-params", .run = cli_fit, .needs_model = true,
+      .synopsis = "-m MODEL [-d DRAFTER] [-c N] [--memory SIZE] [--explain] [--json]",
+      .summary = "what fits the memory, and why",
+      .about = "Prints what a model and its drafter take in memory, byte by byte, what context they get and what gave way: first\n"
+               "the context down to --fit-ctx, then the types of K/V if --fit-kv allows it, then the depth of guesses, then the\n"
+               "drafter. A context given with -c does not give way: if it does not fit, the error says which would. With\n"
+               "--explain the budgets follow at which each of these happens. No weights are loaded. The last line is what to\n"
+               "pass on.",
+      .examples = {{"what would this machine grant", "fit -m models/tales.gguf"},
+                   {"in 20 MiB, with the conditions", "fit -m models/tales.gguf --memory 20M --explain"},
+                   {"for scripts", "fit -m models/tales.gguf -c 1024 --json"}}},
     [CLI_VERSION] = {.name = "version", .synopsis = "[--json]", .summary = "version and build", .run = cli_version,
       .about = "Prints the version, and how the program was built.",
       .examples = {{"which version is this", "version"}}},

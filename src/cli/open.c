@@ -56,35 +56,27 @@ static bool show_progress(void *user, const char *what, uint64_t done, uint64_t 
   return true;
 }
 
-/* -c 0 means all the model was trained for, which a plan without weights tells. */
-static status trained_context(const tandem_engine_params *params, int64_t *n_context, error *err) {
-  tandem_engine_params plan = *params;
-  tandem_engine *engine = NULL;
-  tandem_engine_info info = {.size = sizeof info};
-  plan.plan_only = true;
-  plan.n_context = plan.n_ubatch = 1;
-  TRY(tandem_engine_open(&engine, &plan, err));
-  status st = tandem_engine_get_info(engine, &info, err);
-  *n_context = info.n_context_train;
-  tandem_engine_close(engine);
-  return st;
+void cli_set_params(tandem_engine_params *params, const cli_options *o) {
+  int kv_type = o->kv_type >= 0 ? o->kv_type : (int)params->kv_type_k;
+  params->model = o->model;
+  params->n_threads = o->threads;
+  params->n_ubatch = o->ubatch;
+  params->kv_type_k = (tandem_kv_type)(o->kv_type_k >= 0 ? o->kv_type_k : kv_type);
+  params->kv_type_v = (tandem_kv_type)(o->kv_type_v >= 0 ? o->kv_type_v : kv_type);
+  params->kv_type_lower = o->fit_kv;
+  params->cpu = o->cpu;
+  params->n_context_min = o->fit_context;
+  params->draft_depth = o->speculation.depth > 0 ? o->speculation.depth : o->speculation.n_max > 0 ? o->speculation.n_max : 1;
+  if (o->memory) params->memory = o->memory;
+  if (o->context >= 0) params->n_context = o->context;
 }
 
 status cli_open(tandem_engine **engine, tandem_engine_params *params, const cli_options *o, error *err) {
   const char *slash = strrchr(o->model, '/');
   bool terminal = os_is_terminal(STDERR_FILENO);
   progress p = {.name = slash ? slash + 1 : o->model, .start = os_seconds(), .terminal = terminal};
-  int kv_type = o->kv_type >= 0 ? o->kv_type : (int)params->kv_type_k;
   p.show = o->progress >= 0 ? o->progress : terminal;
-  params->model = o->model;
-  params->n_threads = o->threads;
-  params->n_ubatch = o->ubatch;
-  params->kv_type_k = (tandem_kv_type)(o->kv_type_k >= 0 ? o->kv_type_k : kv_type);
-  params->kv_type_v = (tandem_kv_type)(o->kv_type_v >= 0 ? o->kv_type_v : kv_type);
-  params->cpu = o->cpu;
-  if (o->memory) params->memory = o->memory;
-  if (o->context > 0) params->n_context = o->context;
-  if (o->context == 0) TRY(trained_context(params, &params->n_context, err));
+  cli_set_params(params, o);
   params->progress = show_progress;
   params->user = &p;
   cli_watch_interrupt();

@@ -10,6 +10,8 @@
 
 typedef struct device device;
 
+enum { DEVICE_ROWS = 64 }; /* rows of a matrix that can be brought in alone; see weight_layout */
+
 typedef struct device_params {
   int32_t n_threads;   /* >= 1 */
   const char *level;   /* instruction set level; NULL = best */
@@ -53,7 +55,8 @@ typedef struct device_ops {
   void (*close)(device *d); /* NULL is allowed */
   void (*info)(const device *d, device_info *info);
   /* How this device stores a weight of n_slabs matrices: fills layout's slab, stride and extent of *v from its type, rows,
-   * cols, n_slabs and layout. */
+   * cols, n_slabs and layout. The first n rows of a matrix, n a multiple of DEVICE_ROWS, lie as a matrix of n rows would, and
+   * the rest behind them likewise: so a large one can be brought in by parts. */
   status (*weight_layout)(const device *d, op_value *v, error *err);
   /* Brings rows of file bytes into that layout at `to` (the value's first byte). All threads work on it. */
   status (*weight_load)(device *d, const op_value *v, const void *from, void *to, error *err);
@@ -67,8 +70,8 @@ typedef struct device_ops {
    * type's own encoding: out of the block, and into it. Exact, so that saved cells do not depend on the device. */
   device_cells_get *cells_get;
   device_cells_put *cells_put;
-  /* What the machine can do: read GB/s, int8 TOP/s, f32 GFLOP/s. */
-  status (*ceilings)(device *d, tandem_ceilings *c, error *err);
+  /* What the machine can do, as tandem_measure_ceiling says. */
+  status (*ceiling)(device *d, tandem_ceiling what, double seconds, double *per_second, error *err);
 } device_ops;
 
 extern const device_ops *const device_table[];

@@ -26,20 +26,44 @@ static status check_vocab(const tandem_engine *e, error *err) {
   return st;
 }
 
+/* Errors of a file begin with its name. */
+static status named(const tandem_engine_params *params, status st, error *err) {
+  if (st && st != TANDEM_ERROR_MEMORY && err && !strstr(err->text, params->draft)) base_fail_in(err, params->draft);
+  return st;
+}
+
+status engine_draft_open(tandem_engine *e, const tandem_engine_params *params, error *err) {
+  engine_draft *d = &e->draft;
+  status st = gguf_open(&d->file, params->draft, err);
+  if (!st) st = model_open(&d->model, d->file, e->ops, e->device, err);
+  if (!st) st = check_vocab(e, err);
+  return named(params, st, err);
+}
+
 status engine_draft_plan(tandem_engine *e, const tandem_engine_params *params, error *err) {
   engine_draft *d = &e->draft;
-  status st;
-  TRY_DONE(gguf_open(&d->file, params->draft, err));
-  TRY_DONE(model_open(&d->model, d->file, e->ops, e->device, err));
-  TRY_DONE(check_vocab(e, err));
   /* A head takes one row for each sequence; a model must also catch up, with passes as long as the target's. */
   const plan_limits *l = &e->plan->limits;
   int32_t rows = d->model->arch->borrows ? l->n_sequences : l->max_tokens;
-  TRY_DONE(plan_open_draft(&d->plan, d->model, e->plan, e->ops, e->device, rows, params->draft_behind, err));
+  return named(params, plan_open_draft(&d->plan, d->model, e->plan, e->ops, e->device, rows, params->draft_behind, err), err);
+}
+
+size_t engine_draft_batch_bytes(const tandem_engine *e) {
+  const engine_draft *d = &e->draft;
+  size_t rows = (size_t)d->plan->limits.max_tokens, wide = d->model->n_vocab == e->model->n_vocab ? 0 : (size_t)e->model->n_vocab * sizeof(float);
+  return rows * (4 * sizeof(int32_t) + sizeof(void *)) + wide;
+}
+
+status engine_without_drafter(tandem_engine *e, const tandem_engine_params *params, status st, const error *why, error *err) {
+  if (!st) return TANDEM_OK;
+  bool matters = params->draft_wish == TANDEM_DRAFT_REQUIRED || (params->draft_wish == TANDEM_DRAFT_IF_IT_FITS && st != TANDEM_ERROR_MEMORY);
+  if (matters || st == TANDEM_ERROR_CANCELLED) {
+    if (err) *err = *why;
+    return st;
+  }
+  snprintf(e->draft.off, sizeof e->draft.off, "%s", why->text);
+  engine_draft_close(e);
   return TANDEM_OK;
-done:
-  if (st != TANDEM_ERROR_MEMORY && err && !strstr(err->text, params->draft)) base_fail_in(err, params->draft);
-  return st;
 }
 
 static status map_memory(tandem_engine *e, error *err) {

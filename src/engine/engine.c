@@ -1,4 +1,4 @@
-/* engine.c: opens a model: file, vocabulary, device, dimensions, plan, memory, weights; in this order, so that everything is
+/* engine.c: opens a model: file, vocabulary, device, dimensions, what fits, plan, memory, weights; in this order, so that everything is
  * sized and verified before anything large is allocated. */
 #include <inttypes.h>
 #include <stdio.h>
@@ -9,11 +9,8 @@
 /* ---- parameters -------------------------------------------------------------------------------------------------- */
 
 void tandem_engine_params_init(tandem_engine_params *p) {
-  *p = (tandem_engine_params){.size = sizeof *p, .n_sequences = 1, .n_ubatch = 512, .draft_behind = 1};
+  *p = (tandem_engine_params){.size = sizeof *p, .n_sequences = 1, .n_ubatch = 512, .draft_behind = 1, .draft_depth = 16};
 }
-
-static const quant_type kv_types[] = {[TANDEM_KV_F16] = QUANT_F16, [TANDEM_KV_F32] = QUANT_F32, [TANDEM_KV_BF16] = QUANT_BF16,
-                                      [TANDEM_KV_Q8_0] = QUANT_Q8_0};
 
 static status check_params(const tandem_engine_params *p, error *err) {
   if (!p || p->size != sizeof *p)
@@ -25,42 +22,29 @@ static status check_params(const tandem_engine_params *p, error *err) {
     return base_fail(err, TANDEM_ERROR_ARGUMENT, "n_ubatch", "n_ubatch: %d, must be 1 to 4096", p->n_ubatch);
   if (p->n_context < 0 || p->n_context > 1 << 27)
     return base_fail(err, TANDEM_ERROR_ARGUMENT, "n_context", "n_context: %" PRId64 ", must be 1 to %d, or 0", p->n_context, 1 << 27);
+  if (p->n_context_min < 0 || p->n_context_min > 1 << 27)
+    return base_fail(err, TANDEM_ERROR_ARGUMENT, "n_context_min", "n_context_min: %" PRId64 ", must be 1 to %d, or 0", p->n_context_min, 1 << 27);
+  if (p->n_sequences < 1 || p->n_sequences > PLAN_MAX_SESSIONS)
+    return base_fail(err, TANDEM_ERROR_ARGUMENT, "n_sequences", "n_sequences: %d, must be 1 to %d", p->n_sequences, PLAN_MAX_SESSIONS);
+  if (p->draft_depth < 1 || p->draft_depth > TANDEM_MAX_DRAFT)
+    return base_fail(err, TANDEM_ERROR_ARGUMENT, "draft_depth", "draft_depth: %d, must be 1 to %d", p->draft_depth, TANDEM_MAX_DRAFT);
   if ((unsigned)p->draft_wish > TANDEM_DRAFT_REQUIRED)
     return base_fail(err, TANDEM_ERROR_ARGUMENT, "draft_wish", "draft_wish: %d, must be 0 to 2", (int)p->draft_wish);
   if (p->draft_behind != 0 && p->draft_behind != 1)
     return base_fail(err, TANDEM_ERROR_ARGUMENT, "draft_behind", "draft_behind: %d, must be 0 or 1", p->draft_behind);
-  if ((unsigned)p->kv_type_k >= COUNT_OF(kv_types) || (unsigned)p->kv_type_v >= COUNT_OF(kv_types))
+  if ((unsigned)p->kv_type_k >= ENGINE_KV_TYPES || (unsigned)p->kv_type_v >= ENGINE_KV_TYPES)
     return base_fail(err, TANDEM_ERROR_ARGUMENT, "kv_type", "kv_type: %d and %d, must be 0 to %d", (int)p->kv_type_k, (int)p->kv_type_v,
-                     (int)COUNT_OF(kv_types) - 1);
+                     ENGINE_KV_TYPES - 1);
   return TANDEM_OK;
 }
 
 /* ---- opening ----------------------------------------------------------------------------------------------------- */
-
-enum { DEFAULT_CONTEXT = 8192, LOGITS_BYTES = 64 << 20, MIN_OUTPUTS = 16 };
-
-/* Rows of logits one pass may have: as many as tokens, but at most 64 MiB of them. */
-static int32_t outputs_limit(int32_t n_ubatch, int64_t n_vocab) {
-  int64_t rows = LOGITS_BYTES / (n_vocab * (int64_t)sizeof(float));
-  if (rows < MIN_OUTPUTS) rows = MIN_OUTPUTS;
-  return (int32_t)(rows < n_ubatch ? rows : n_ubatch);
-}
 
 static status check_vocab(const tandem_engine *e, error *err) {
   if (e->tokens && token_count(e->tokens) != e->model->n_vocab)
     return base_fail(err, TANDEM_ERROR_FORMAT, "tokenizer.ggml.tokens", "tokenizer.ggml.tokens: %d tokens, token_embd.weight has %" PRId64 " rows",
                      token_count(e->tokens), e->model->n_vocab);
   return TANDEM_OK;
-}
-
-static status open_plan(tandem_engine *e, const tandem_engine_params *params, error *err) {
-  int64_t trained = e->model->keys.n_context;
-  plan_limits l = {.n_context = params->n_context, .n_sequences = params->n_sequences, .max_tokens = params->n_ubatch,
-                   .k_type = kv_types[params->kv_type_k], .v_type = kv_types[params->kv_type_v], .hidden = params->draft != NULL};
-  if (l.n_context == 0) l.n_context = trained < DEFAULT_CONTEXT ? trained : DEFAULT_CONTEXT;
-  if (l.max_tokens > l.n_context) l.max_tokens = (int32_t)l.n_context;
-  l.max_outputs = outputs_limit(l.max_tokens, e->model->n_vocab);
-  return plan_open(&e->plan, e->model, e->ops, e->device, &l, err);
 }
 
 static size_t kv_bytes(const plan *p) {
@@ -71,19 +55,6 @@ static size_t kv_bytes(const plan *p) {
 
 static size_t scratch_bytes(const plan *p) {
   return p->home_bytes[OP_SCRATCH] + p->home_bytes[OP_LOGITS] + p->home_bytes[OP_HIDDEN] + p->work_bytes;
-}
-
-/* Before the first large allocation: does all of it fit? */
-static status check_memory(const tandem_engine *e, uint64_t limit, error *err) {
-  const plan *p = e->plan;
-  const double mib = 1024.0 * 1024.0;
-  uint64_t room = limit ? limit : os_memory_free();
-  double weights = (double)e->model->weight_bytes, kv = (double)kv_bytes(p), work = (double)scratch_bytes(p);
-  if (weights + kv + work <= (double)room) return TANDEM_OK;
-  return base_fail(err, TANDEM_ERROR_MEMORY, "memory",
-                   "need %.1f MiB (weights %.1f, K/V %.1f for %" PRId64 " tokens, work %.1f), %s %.1f MiB: a smaller context or K/V type may fit",
-                   (weights + kv + work) / mib, weights / mib, kv / mib, p->limits.n_context, work / mib, limit ? "the limit is" : "free are",
-                   (double)room / mib);
 }
 
 static status map_memory(tandem_engine *e, error *err) {
@@ -116,24 +87,11 @@ static status open_device(tandem_engine *e, const tandem_engine_params *params, 
   return e->ops->open(&e->device, &dp, err);
 }
 
-/* A failure of the drafter ends the opening only if the drafter was demanded. */
-static status without_drafter(tandem_engine *e, const tandem_engine_params *params, status st, const error *why, error *err) {
-  if (!st) return TANDEM_OK;
-  bool matters = params->draft_wish == TANDEM_DRAFT_REQUIRED || (params->draft_wish == TANDEM_DRAFT_IF_IT_FITS && st != TANDEM_ERROR_MEMORY);
-  if (matters || st == TANDEM_ERROR_CANCELLED) {
-    if (err) *err = *why;
-    return st;
-  }
-  snprintf(e->draft.off, sizeof e->draft.off, "%s", why->text);
-  engine_draft_close(e);
-  return TANDEM_OK;
-}
-
 /* Drafters that need no model; without memory for them there are fewer. */
 static void open_ngrams(tandem_engine *e) {
   const spec_ngram_params otherwise = {0};
   spec_ngram_simple_open(&e->drafters[SPEC_NGRAM_SIMPLE], &otherwise, NULL);
-  spec_ngram_mod_open(&e->drafters[SPEC_NGRAM_MOD], &otherwise, NULL);
+  if (e->fit.granted.ngrams || !e->wish.ngrams) spec_ngram_mod_open(&e->drafters[SPEC_NGRAM_MOD], &otherwise, NULL);
 }
 
 /* Everything that reads the file. */
@@ -144,14 +102,12 @@ static status open_from(tandem_engine *e, const gguf *g, const tandem_engine_par
   TRY(model_open(&e->model, g, e->ops, e->device, err));
   e->file_hash = engine_hash_file(g);
   TRY(check_vocab(e, err));
-  TRY(open_plan(e, params, err));
-  error why = {0};
-  if (params->draft) TRY(without_drafter(e, params, engine_draft_plan(e, params, &why), &why, err));
+  TRY(engine_fit(e, g, params, err));
   if (params->plan_only) return TANDEM_OK;
-  TRY(check_memory(e, params->memory, err));
   TRY(map_memory(e, err));
   TRY(model_load(e->model, g, e->ops, e->device, (void *)(uintptr_t)e->memory.weights, params->progress, params->user, err));
-  if (e->draft.plan) TRY(without_drafter(e, params, engine_draft_load(e, params, &why), &why, err));
+  error why = {0};
+  if (e->draft.plan) TRY(engine_without_drafter(e, params, engine_draft_load(e, params, &why), &why, err));
   open_ngrams(e);
   e->loaded = true;
   return TANDEM_OK;
@@ -164,8 +120,11 @@ tandem_status tandem_engine_open(tandem_engine **engine, const tandem_engine_par
   if (!engine) return base_fail(err, TANDEM_ERROR_ARGUMENT, "engine", "engine: NULL");
   *engine = NULL;
   TRY(check_params(params, err));
+  os_memory before = os_memory_now();
   TRY(base_alloc(&memory, sizeof(tandem_engine), "engine", err));
   tandem_engine *e = memory;
+  e->program = before.resident;
+  e->program_files = before.resident - before.anonymous;
   TRY_DONE(gguf_open(&g, params->model, err));
   st = open_from(e, g, params, err);
   bool named = err && (strstr(err->text, params->model) || (params->draft && strstr(err->text, params->draft)));
@@ -224,7 +183,8 @@ tandem_status tandem_engine_get_info(const tandem_engine *e, tandem_engine_info 
       .size = sizeof *info, .arch = e->model->arch->name, .name = e->model->name, .cpu = d.level, .n_vocab = (int32_t)e->model->n_vocab,
       .n_layers = e->model->n_layers, .n_embd = (int32_t)e->model->keys.n_embd, .n_threads = d.n_threads, .n_ubatch = p->limits.max_tokens,
       .n_context = p->limits.n_context, .n_context_train = e->model->keys.n_context, .has_vocab = e->tokens != NULL,
-      .n_params = e->model->n_params, .weight_bytes = e->model->weight_bytes, .kv_bytes = kv_bytes(p), .scratch_bytes = scratch_bytes(p)};
+      .n_params = e->model->n_params, .weight_bytes = e->model->weight_bytes, .kv_bytes = kv_bytes(p), .scratch_bytes = scratch_bytes(p),
+      .peak_bytes = e->fit.sum.peak};
   plan_cost(p, &info->read_bytes, &info->macs);
   info->draft_kind = info->draft_name = "";
   info->draft_off = e->draft.off;
@@ -281,13 +241,8 @@ tandem_status tandem_token_bytes(const tandem_engine *e, int32_t id, bool specia
 
 bool tandem_token_is_end(const tandem_engine *e, int32_t id) { return e->tokens && token_is_end(e->tokens, id); }
 
-tandem_status tandem_measure_ceilings(const char *cpu, int32_t n_threads, tandem_ceilings *ceilings, tandem_error *err) {
-  const device_ops *ops = device_find("cpu");
-  device *d = NULL;
-  TRY(ops->open(&d, &(device_params){.n_threads = n_threads ? n_threads : os_processors(), .level = cpu}, err));
-  status st = ops->ceilings(d, ceilings, err);
-  ops->close(d);
-  return st;
+tandem_status tandem_measure_ceiling(tandem_engine *e, tandem_ceiling what, double seconds, double *per_second, tandem_error *err) {
+  return e->ops->ceiling(e->device, what, seconds, per_second, err);
 }
 
 uint64_t tandem_allocation_count(void) { return base_alloc_count(); }

@@ -20,6 +20,8 @@ typedef struct engine_draft {
   char off[600];                   /* why there is none, though one was named */
 } engine_draft;
 
+enum { ENGINE_KV_TYPES = 4 }; /* values of tandem_kv_type */
+
 /* What tandem_speculation says, checked. */
 typedef struct engine_policy {
   spec_bounds bounds;
@@ -59,6 +61,9 @@ struct tandem_engine {
   uint64_t file_hash;              /* of the model's keys and tensor directory */
   bool loaded;                     /* false: opened to plan only */
   engine_draft draft;
+  plan_fit_wish wish;              /* what was asked of the memory, and what it was said to be able to give */
+  plan_fit fit;
+  uint64_t program, program_files; /* resident before it was opened, and how much of that are pages of files */
   spec_drafter *drafters[SPEC_KINDS]; /* NULL: not there */
   spec_costs costs;
   engine_part parts[PLAN_MAX_SESSIONS]; /* of the step being made, n_parts of them */
@@ -102,10 +107,18 @@ static inline const float *engine_hidden(const tandem_session *s) { return s->ha
 /* Tells the drafters that the session has tokens from .. n - 1 now, or that its history is another (from < 0). */
 void engine_tell_drafters(tandem_session *s, int64_t from);
 
-/* draft.c: opens the drafter's file, plans (before anything is allocated) and loads it. */
+/* fit.c: asks what fits, and compiles the plans for what is granted (plan_only: for what was asked, if nothing fits). */
+status engine_fit(tandem_engine *e, const gguf *g, const tandem_engine_params *params, error *err);
+
+/* draft.c: opens the drafter's file; plans on the target's plan, before anything is allocated; loads. */
+status engine_draft_open(tandem_engine *e, const tandem_engine_params *params, error *err);
+/* What a failure `st` of the drafter means for the engine: it is passed on if the drafter was demanded, else the drafter is closed
+ * and the reason kept. */
+status engine_without_drafter(tandem_engine *e, const tandem_engine_params *params, status st, const error *why, error *err);
 status engine_draft_plan(tandem_engine *e, const tandem_engine_params *params, error *err);
 status engine_draft_load(tandem_engine *e, const tandem_engine_params *params, error *err);
 void engine_draft_close(tandem_engine *e);
+size_t engine_draft_batch_bytes(const tandem_engine *e); /* of its rows of ids and positions */
 size_t engine_draft_kv_bytes(const tandem_engine *e);
 size_t engine_draft_scratch_bytes(const tandem_engine *e);
 

@@ -67,6 +67,9 @@ status gguf_tensor_bytes(const gguf *g, const gguf_tensor *t, const uint8_t **by
 /* Advice for loading: the tensor's pages will be needed, or not again. */
 void gguf_will_need(const gguf *g, const gguf_tensor *t);
 void gguf_dont_need(const gguf *g, const gguf_tensor *t);
+/* The same for n of its bytes from `first` on. */
+void gguf_dont_need_part(const gguf *g, const gguf_tensor *t, uint64_t first, uint64_t n);
+size_t gguf_memory(const gguf *g); /* bytes of the directory */
 
 /* Value of a scalar key or of element i of an array, if its type converts without loss: integers to any integer that
  * fits, floats to double, bool from bool (and, for arrays, from i32 or u32). False: out of range i or other type. */

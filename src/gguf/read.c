@@ -307,3 +307,14 @@ void gguf_will_need(const gguf *g, const gguf_tensor *t) {
 void gguf_dont_need(const gguf *g, const gguf_tensor *t) {
   if (!g->borrowed) os_dont_need(file_of(g, t), t->offset, t->n_bytes);
 }
+
+void gguf_dont_need_part(const gguf *g, const gguf_tensor *t, uint64_t first, uint64_t n) {
+  if (!g->borrowed && first <= t->n_bytes && n <= t->n_bytes - first) os_dont_need(file_of(g, t), t->offset + first, n);
+}
+
+size_t gguf_memory(const gguf *g) {
+  const gguf_directory *d = &g->directory;
+  size_t slots = d->table.n_slots + g->tensor_table.n_slots;
+  return sizeof *g + arena_bytes(g->names) + (size_t)g->files_capacity * sizeof *g->files + d->n_keys * sizeof *d->keys +
+         (g->tensors_capacity > d->n_tensors ? g->tensors_capacity : d->n_tensors) * sizeof *d->tensors + slots * sizeof *d->table.slots;
+}

@@ -32,16 +32,56 @@ static void load_vector(const model_weight *w, const uint8_t *from, char *to) {
   quant_table[w->source->type].decode(from, (float *)(void *)to, w->value.cols);
 }
 
-/* Each slab on its own: a part of a fused tensor is not contiguous over slabs. */
-static status load_matrix(const model_weight *w, const device_ops *ops, device *d, const uint8_t *from, char *to, error *err) {
-  size_t row = quant_row_bytes(w->source->type, w->source->dims[0]);
-  size_t slab = row * (size_t)w->source->dims[1];
-  op_value one = w->value;
-  one.n_slabs = 1;
-  one.extent = w->value.slab;
-  for (int64_t s = 0; s < w->value.n_slabs; s++)
-    TRY(ops->weight_load(d, &one, from + (size_t)s * slab + (size_t)w->first_row * row, to + (size_t)s * w->value.slab, err));
+/* Bytes of the file that are mapped at once: large enough for all threads, small beside a model. */
+enum { STRETCH = 16 << 20 };
+
+/* Rows that are read at once, a multiple of DEVICE_ROWS. */
+static int64_t stretch_rows(size_t row_bytes) {
+  int64_t n = (int64_t)(STRETCH / row_bytes) / DEVICE_ROWS * DEVICE_ROWS;
+  return n ? n : DEVICE_ROWS;
+}
+
+/* One slab, stretch by stretch; the file's pages are let go of behind each. `first`: of the slab's bytes in the source. */
+static status load_slab(const model_weight *w, const gguf *g, const device_ops *ops, device *d, size_t first, const uint8_t *from, char *to,
+                        error *err) {
+  size_t row = quant_row_bytes(w->source->type, w->source->dims[0]), at = 0;
+  int64_t most = stretch_rows(row);
+  op_value part = w->value;
+  part.n_slabs = 1;
+  for (int64_t r = 0; r < w->value.rows; r += most, at += part.slab) {
+    size_t offset = first + (size_t)r * row;
+    part.rows = w->value.rows - r < most ? w->value.rows - r : most;
+    TRY(ops->weight_layout(d, &part, err));
+    TRY(ops->weight_load(d, &part, from + offset, to + at, err));
+    if (w->value.rows > most) gguf_dont_need_part(g, w->source, offset, (uint64_t)part.rows * row);
+  }
   return TANDEM_OK;
+}
+
+/* Each slab on its own: a part of a fused tensor is not contiguous over slabs. */
+static status load_matrix(const model_weight *w, const gguf *g, const device_ops *ops, device *d, const uint8_t *from, char *to, error *err) {
+  size_t row = quant_row_bytes(w->source->type, w->source->dims[0]), slab = row * (size_t)w->source->dims[1], kept = 0;
+  for (int64_t s = 0; s < w->value.n_slabs; s++) {
+    size_t first = (size_t)s * slab + (size_t)w->first_row * row;
+    TRY(load_slab(w, g, ops, d, first, from, to + (size_t)s * w->value.slab, err));
+    kept += slab;
+    if (kept < STRETCH) continue;
+    gguf_dont_need_part(g, w->source, (size_t)(s + 1) * slab - kept, kept);
+    kept = 0;
+  }
+  return TANDEM_OK;
+}
+
+/* A stretch that is read, and of small slabs up to another that is not let go yet. */
+size_t model_load_bytes(const model *m) {
+  size_t most = 0;
+  for (int32_t i = 0; i < m->n_weights; i++) {
+    const gguf_tensor *t = m->weights[i].source;
+    size_t rows = quant_row_bytes(t->type, t->dims[0]) * DEVICE_ROWS, stretches = 2 * (rows > STRETCH ? rows : STRETCH);
+    size_t n = m->weights[i].ordered || t->n_bytes < stretches ? t->n_bytes : stretches;
+    if (n > most) most = n;
+  }
+  return most;
 }
 
 /* The order of the tokens: every id once. It is also a weight, as floats, which hold ids of this size exactly. */
@@ -96,7 +136,7 @@ status model_load(model *m, const gguf *g, const device_ops *ops, device *d, voi
     if (w->tensor == T_ORDERING) TRY(load_order(m, w, from, (float *)(void *)to, err));
     else if (w->ordered) TRY(load_ordered(m, w, ops, d, from, to, err));
     else if (arch_tensors[w->tensor].dims[1] == DIM_NONE) load_vector(w, from + (size_t)w->first_row * quant_row_bytes(w->source->type, 1), to);
-    else TRY(load_matrix(w, ops, d, from, to, err));
+    else TRY(load_matrix(w, g, ops, d, from, to, err));
     if (i + 1 == m->n_weights || m->weights[i + 1].source != w->source) gguf_dont_need(g, w->source);
     done += w->value.extent;
   }

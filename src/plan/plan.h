@@ -6,6 +6,7 @@
  *   verify   proves that no operand can leave its buffer, for any batch up to the limits and any page of the pools (verify.c)
  *   run      binds a batch, after checking what only the batch can tell (run.c)
  *   explain  prints all of it (explain.c)
+ *   fit      which limits the memory allows, before there is a plan (fit.c, fit_text.c)
  *
  * Number of tokens, positions and page tables are run-time inputs: one plan serves every batch up to its limits. A plan is
  * constant after plan_open; it owns its arrays and borrows the model. */
@@ -86,6 +87,116 @@ status plan_explain(const plan *p, const device_info *device, int32_t n_tokens, 
 
 /* Bytes of weights read for one token, and multiply-adds of weights for one token with logits. */
 void plan_cost(const plan *p, uint64_t *read_bytes, uint64_t *macs);
+
+/* ---- fit.c: which limits the memory allows ----------------------------------------------------------------------- */
+
+/* Plain numbers, and pure functions of them: no file, no device, no clock, no allocation. A sum that does not fit 64 bits is
+ * UINT64_MAX, which no budget holds. What is sized here is what the engine maps and allocates, to the byte; how resident
+ * memory can differ from it is said in docs/ARCHITECTURE.md. */
+enum { PLAN_FIT_TYPES = 4, PLAN_FIT_SHAPES = 8, PLAN_FIT_ROWS = 48, PLAN_FIT_CONDITIONS = 8, PLAN_FIT_MIN_CONTEXT = 512 };
+
+/* Layers of a model whose pages come and go together. */
+typedef struct plan_fit_group {
+  const char *name;
+  int64_t window;                      /* of a target's group; 0 = all */
+  int32_t n_layers;
+  int32_t follows;                     /* of a drafter's group: the target's group whose page ids it uses */
+  uint64_t page_bytes[PLAN_FIT_TYPES]; /* of all its layers, for each pair of types of the wish */
+} plan_fit_group;
+
+/* What a model takes whatever the context. A drafter that borrows has no groups: it has no cells, so no bytes for them. One
+ * with cells of its own (a companion) has groups that follow the target's: as many pages, whatever its own trained length. */
+typedef struct plan_fit_model {
+  uint64_t weights;                    /* as they lie in memory */
+  uint64_t tables;                     /* dimensions, tensors, plan */
+  uint64_t tokenizer;
+  uint64_t batch;                      /* ids, positions, rows of one */
+  uint64_t reading;                    /* only while its file is read: directory and pages of the file */
+  int64_t n_trained;
+  int32_t n_groups;
+  plan_fit_group groups[OP_MAX_GROUPS];
+} plan_fit_model;
+
+/* The working memory of a plan. The target's depends on how deep guesses are: each is a row of logits and of hidden state. */
+typedef struct plan_fit_shape {
+  int32_t depth;                       /* 0 without a drafter */
+  int32_t n_rows;                      /* that a pass can give */
+  uint64_t scratch, logits, hidden, work;
+} plan_fit_shape;
+
+typedef struct plan_fit_wish {
+  plan_fit_model target, drafter;
+  plan_fit_shape alone;                /* the target without a drafter */
+  plan_fit_shape shapes[PLAN_FIT_SHAPES]; /* with one: the depth that is asked for, then what it may be lowered to */
+  int32_t n_shapes;                    /* >= 1 with a drafter */
+  plan_fit_shape drafting;             /* the drafter's own */
+  bool has_drafter;
+  bool drafter_demanded;               /* failing is better than going without */
+  int64_t n_context;                   /* exactly so many; 0 = as many as fit, up to the trained length */
+  int64_t n_context_min;               /* below which the context does not give way; 0 = 512, or the trained length if less */
+  int32_t n_sequences, max_tokens;     /* as in plan_limits */
+  int32_t n_types;                     /* 1 .. PLAN_FIT_TYPES: the types asked for, then what they may be lowered to */
+  struct plan_fit_type { quant_type k, v; } types[PLAN_FIT_TYPES];
+  uint64_t session, session_token;     /* of one sequence, and for each token of its context */
+  uint64_t session_draft;              /* of one sequence, with a drafter */
+  uint64_t ngrams;                     /* the pool of n-grams, which is done without before anything but the context gives way */
+  uint64_t server;                     /* buffers of a server */
+  uint64_t program;                    /* resident before anything was opened, and code that is run later */
+  uint64_t budget;                     /* what the process may have at its peak */
+  const char *budget_is;               /* "free memory", "--memory", ... */
+} plan_fit_wish;
+
+typedef struct plan_fit_choice {
+  int64_t n_context;
+  int32_t type, shape;                 /* indexes into types and shapes */
+  bool drafter, ngrams;
+} plan_fit_choice;
+
+enum { PLAN_FIT_LOADING = 1, PLAN_FIT_RUNNING = 2, PLAN_FIT_ALWAYS = 3 };
+
+typedef struct plan_fit_row {
+  const char *whose;                   /* "target", "drafter" or "" */
+  char name[40], detail[72];
+  uint64_t bytes;
+  int when;                            /* PLAN_FIT_LOADING and PLAN_FIT_RUNNING */
+} plan_fit_row;
+
+typedef struct plan_fit_sum {
+  plan_fit_row rows[PLAN_FIT_ROWS];
+  int32_t n_rows;
+  uint64_t loading, running, peak;     /* peak = the larger */
+} plan_fit_sum;
+
+/* At budgets below `bytes`, and no others, this happens (0: at none, UINT64_MAX: at all); from the same sums. */
+typedef struct plan_fit_condition {
+  const char *name, *says;
+  uint64_t bytes;
+} plan_fit_condition;
+
+typedef struct plan_fit {
+  bool fits;
+  plan_fit_choice asked, granted;      /* granted: the smallest there is if nothing fits */
+  plan_fit_sum sum;                    /* of what is granted */
+  uint64_t asked_peak;
+  uint64_t next_peak;                  /* with one more token of context; 0 if it is the context asked for */
+  plan_fit_condition conditions[PLAN_FIT_CONDITIONS];
+  int32_t n_conditions;
+} plan_fit;
+
+/* Rows and sums of a choice. */
+void plan_fit_add(const plan_fit_wish *w, plan_fit_choice c, plan_fit_sum *sum);
+/* Its peak alone. Never falls when n_context grows. */
+uint64_t plan_fit_peak(const plan_fit_wish *w, plan_fit_choice c);
+/* Grants what fits. In this order gives way: the context down to its minimum, the pool of n-grams, the types, the depth, the
+ * drafter; when the drafter is gone the others start again from what was asked. A context asked for exactly does not give way. Nothing fits:
+ * TANDEM_ERROR_MEMORY with what would fit, or with the smallest need; *f is filled in all the same. */
+status plan_fit_solve(plan_fit *f, const plan_fit_wish *w, error *err);
+/* fit_text.c: the rows, what was asked and granted and why, as a table or as JSON; `explain` adds the conditions to the table. */
+status plan_fit_write(const plan_fit *f, const plan_fit_wish *w, bool json, bool explain, text *out, error *err);
+/* Tokens of a proposal that a choice has room for. */
+int32_t plan_fit_depth(const plan_fit_wish *w, plan_fit_choice c);
+/* "3.10 GiB" */
+const char *plan_fit_size(char out[32], uint64_t bytes);
 
 /* ---- within plan/ ------------------------------------------------------------------------------------------------ */
 

@@ -489,6 +489,14 @@ static void copy_params(sampler *s, carver *c, const tandem_sampling *from) {
   s->params.dry_breakers = breakers;
 }
 
+size_t sample_bytes(const tandem_sampling *params, int32_t n_vocab) {
+  sampler plan = {.params = *params, .n_vocab = n_vocab, .capacity = capacity_for(params, n_vocab)};
+  carver count = {.n_bytes = sizeof(sampler)};
+  lay_out(&plan, &count);
+  copy_params(&plan, &count, params);
+  return count.overflow ? SIZE_MAX : count.n_bytes;
+}
+
 status sample_open(sampler **s, const tandem_sampling *params, int32_t n_vocab, const tokenizer *t, error *err) {
   *s = NULL;
   tandem_sampling greedy;
@@ -498,18 +506,14 @@ status sample_open(sampler **s, const tandem_sampling *params, int32_t n_vocab, 
     params = &greedy;
   }
   TRY(sample_check(params, n_vocab, err));
-  sampler plan = {.params = *params, .n_vocab = n_vocab, .capacity = capacity_for(params, n_vocab)};
-  carver count = {.n_bytes = sizeof(sampler)};
-  lay_out(&plan, &count);
-  copy_params(&plan, &count, params);
-  if (count.overflow)
+  size_t n_bytes = sample_bytes(params, n_vocab);
+  if (n_bytes == SIZE_MAX)
     return base_fail(err, TANDEM_ERROR_MEMORY, "n_vocab", "sampler: scratch for %d tokens does not fit", n_vocab);
   void *memory;
-  TRY(base_alloc(&memory, count.n_bytes, "sampler", err));
+  TRY(base_alloc(&memory, n_bytes, "sampler", err));
   carver cut = {.base = memory, .n_bytes = sizeof(sampler)};
   sampler *opened = memory;
-  *opened = plan;
-  opened->params = *params;
+  *opened = (sampler){.params = *params, .n_vocab = n_vocab, .capacity = capacity_for(params, n_vocab)};
   lay_out(opened, &cut);
   copy_params(opened, &cut, params);
   if (dry_on(params)) {

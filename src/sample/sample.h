@@ -15,6 +15,8 @@ typedef struct sampler sampler;
  * `t` (may be NULL) is for DRY's sequence breakers and is borrowed. n_vocab >= 1. */
 status sample_open(sampler **s, const tandem_sampling *params, int32_t n_vocab, const tokenizer *t, error *err);
 void sample_close(sampler *s); /* NULL is allowed */
+/* What sample_open allocates, without DRY's tables; SIZE_MAX if it does not fit. */
+size_t sample_bytes(const tandem_sampling *params, int32_t n_vocab);
 const tandem_sampling *sample_params(const sampler *s);
 
 /* Draws the token for position `index` (= number of tokens of the sequence before it). logits [n_vocab] are only read;

@@ -7,6 +7,7 @@ void token_close(tokenizer *t) {
   if (t) arena_close(t->memory); /* t itself lives there */
 }
 
+size_t token_memory(const tokenizer *t) { return t ? arena_bytes(t->memory) : 0; }
 const char *token_model(const tokenizer *t) { return t->model; }
 int32_t token_count(const tokenizer *t) { return t->n; }
 

@@ -16,6 +16,7 @@ void token_close(tokenizer *t); /* NULL is allowed */
 
 typedef enum token_attr { TOKEN_NORMAL = 1, TOKEN_UNKNOWN = 2, TOKEN_CONTROL = 3, TOKEN_USER = 4, TOKEN_UNUSED = 5, TOKEN_BYTE = 6 } token_attr;
 
+size_t token_memory(const tokenizer *t); /* bytes it holds; 0 for NULL */
 const char *token_model(const tokenizer *t);    /* "llama", "gpt2", "gemma4" */
 int32_t token_count(const tokenizer *t);
 /* The vocabulary's own spelling of a token, not terminated; ids out of range give n = 0. */

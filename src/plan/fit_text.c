@@ -1,0 +1,149 @@
+/* fit_text.c: what fits, told to people and to programs. Every number comes from plan_fit. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "plan/plan.h"
+
+static const char *k_name(const plan_fit_wish *w, int32_t type) { return quant_table[w->types[type].k].name; }
+static const char *v_name(const plan_fit_wish *w, int32_t type) { return quant_table[w->types[type].v].name; }
+
+/* ---- text -------------------------------------------------------------------------------------------------------- */
+
+static status rows_text(const plan_fit *f, const plan_fit_wish *w, text *out, error *err) {
+  const plan_fit_sum *s = &f->sum;
+  char size[32];
+  for (int32_t i = 0; i < s->n_rows; i++) {
+    const plan_fit_row *r = &s->rows[i];
+    if (r->bytes == 0 && !r->detail[0]) continue;
+    const char *detail = r->when == PLAN_FIT_LOADING ? "while loading only" : r->detail;
+    TRY(text_printf(out, err, "%-8s %-20s %16" PRIu64 " %12s%s%s\n", r->whose, r->name, r->bytes, plan_fit_size(size, r->bytes), detail[0] ? "  " : "", detail));
+  }
+  TRY(text_printf(out, err, "%-29s %16" PRIu64 " %12s\n", "peak while loading", s->loading, plan_fit_size(size, s->loading)));
+  TRY(text_printf(out, err, "%-29s %16" PRIu64 " %12s\n", "peak while running", s->running, plan_fit_size(size, s->running)));
+  return text_printf(out, err, "%-29s %16" PRIu64 " %12s  %s\n", "budget", w->budget, plan_fit_size(size, w->budget), w->budget_is);
+}
+
+static status choice_text(const plan_fit_wish *w, plan_fit_choice c, text *out, error *err) {
+  TRY(text_printf(out, err, "%" PRId64 ", K/V %s %s", c.n_context, k_name(w, c.type), v_name(w, c.type)));
+  if (c.drafter) TRY(text_printf(out, err, ", drafter with depth %d", plan_fit_depth(w, c)));
+  else if (w->has_drafter) TRY(text_printf(out, err, ", no drafter"));
+  return text_printf(out, err, "\n");
+}
+
+/* Each thing that gave way, with the numbers that made it. */
+static status reasons_text(const plan_fit *f, const plan_fit_wish *w, text *out, error *err) {
+  char a[32], b[32];
+  const plan_fit_choice *g = &f->granted;
+  if (!f->fits) return text_printf(out, err, "why      nothing fits: this is the least that is needed\n");
+  if (f->asked_peak <= w->budget)
+    return text_printf(out, err, "why      all of it fits: %s of %s\n", plan_fit_size(a, f->sum.peak), plan_fit_size(b, w->budget));
+  TRY(text_printf(out, err, "why      what was asked for needs %s, the budget is %s\n", plan_fit_size(a, f->asked_peak), plan_fit_size(b, w->budget)));
+  if (g->n_context < f->asked.n_context)
+    TRY(text_printf(out, err, "         context: %" PRId64 " instead of %" PRId64 "; one token more would need %s (%" PRIu64 " bytes)\n", g->n_context,
+                    f->asked.n_context, plan_fit_size(a, f->next_peak), f->next_peak));
+  if (g->type) TRY(text_printf(out, err, "         K/V types: %s %s instead of %s %s\n", k_name(w, g->type), v_name(w, g->type), k_name(w, 0), v_name(w, 0)));
+  if (f->asked.ngrams && !g->ngrams) TRY(text_printf(out, err, "         the pool of n-grams is left out\n"));
+  if (g->drafter && g->shape)
+    TRY(text_printf(out, err, "         depth: %d instead of %d\n", plan_fit_depth(w, *g), plan_fit_depth(w, f->asked)));
+  if (f->asked.drafter && !g->drafter) TRY(text_printf(out, err, "         the drafter is left out\n"));
+  return TANDEM_OK;
+}
+
+static status conditions_text(const plan_fit *f, text *out, error *err) {
+  char size[32];
+  TRY(text_printf(out, err, "\nat budgets below\n"));
+  for (int32_t i = 0; i < f->n_conditions; i++) {
+    const plan_fit_condition *c = &f->conditions[i];
+    if (c->bytes == UINT64_MAX) TRY(text_printf(out, err, "%29s  at any budget  %s\n", "", c->says));
+    else if (c->bytes == 0) TRY(text_printf(out, err, "%29s   at no budget  %s\n", "", c->says));
+    else TRY(text_printf(out, err, "%12s %16" PRIu64 " %12s   %s\n", "", c->bytes, plan_fit_size(size, c->bytes), c->says));
+  }
+  return TANDEM_OK;
+}
+
+static status write_text(const plan_fit *f, const plan_fit_wish *w, bool explain, text *out, error *err) {
+  TRY(text_printf(out, err, "%-29s %16s\n", "what", "bytes"));
+  TRY(rows_text(f, w, out, err));
+  TRY(text_printf(out, err, "\nasked    %s", w->n_context ? "context " : "context as large as fits, up to the trained "));
+  TRY(choice_text(w, f->asked, out, err));
+  TRY(text_printf(out, err, "%s  context ", f->fits ? "granted" : "least  "));
+  TRY(choice_text(w, f->granted, out, err));
+  TRY(reasons_text(f, w, out, err));
+  if (explain) TRY(conditions_text(f, out, err));
+  if (!f->fits) return TANDEM_OK;
+  return text_printf(out, err, "\n-c %" PRId64 " -ctk %s -ctv %s -ub %d\n", f->granted.n_context, k_name(w, f->granted.type), v_name(w, f->granted.type), w->max_tokens);
+}
+
+/* ---- JSON -------------------------------------------------------------------------------------------------------- */
+
+static void put_text(json *j, const char *key, const char *s) { json_string(j, key, s, strlen(s)); }
+
+static void choice_json(json *j, const char *key, const plan_fit_wish *w, plan_fit_choice c) {
+  json_object(j, key);
+  json_int(j, "context", c.n_context);
+  put_text(j, "k_type", k_name(w, c.type));
+  put_text(j, "v_type", v_name(w, c.type));
+  json_int(j, "ubatch", w->max_tokens);
+  json_int(j, "sequences", w->n_sequences);
+  json_bool(j, "drafter", c.drafter);
+  json_int(j, "depth", plan_fit_depth(w, c));
+  json_bool(j, "ngrams", c.ngrams);
+  json_end_object(j);
+}
+
+static void row_json(json *j, const plan_fit_row *r) {
+  json_object(j, NULL);
+  put_text(j, "model", r->whose);
+  put_text(j, "name", r->name);
+  put_text(j, "detail", r->detail);
+  json_uint(j, "bytes", r->bytes);
+  json_bool(j, "loading", r->when & PLAN_FIT_LOADING);
+  json_bool(j, "running", r->when & PLAN_FIT_RUNNING);
+  json_end_object(j);
+}
+
+static void body_json(json *j, const plan_fit *f, const plan_fit_wish *w) {
+  json_object(j, NULL);
+  put_text(j, "schema", "fit.v1");
+  json_bool(j, "fits", f->fits);
+  json_bool(j, "context_given", w->n_context > 0);
+  choice_json(j, "asked", w, f->asked);
+  choice_json(j, "granted", w, f->granted);
+  json_array(j, "rows");
+  for (int32_t i = 0; i < f->sum.n_rows; i++) row_json(j, &f->sum.rows[i]);
+  json_end_array(j);
+  json_uint(j, "loading", f->sum.loading);
+  json_uint(j, "running", f->sum.running);
+  json_uint(j, "peak", f->sum.peak);
+  json_uint(j, "budget", w->budget);
+  put_text(j, "budget_is", w->budget_is);
+  json_uint(j, "asked_peak", f->asked_peak);
+  if (f->next_peak) json_uint(j, "next_peak", f->next_peak);
+  else json_null(j, "next_peak");
+  json_array(j, "below");
+  for (int32_t i = 0; i < f->n_conditions; i++) {
+    json_object(j, NULL);
+    put_text(j, "name", f->conditions[i].name);
+    put_text(j, "text", f->conditions[i].says);
+    json_uint(j, "bytes", f->conditions[i].bytes);
+    json_end_object(j);
+  }
+  json_end_array(j);
+  json_end_object(j);
+}
+
+static status write_json(const plan_fit *f, const plan_fit_wish *w, text *out, error *err) {
+  json j;
+  json_open(&j, true, err);
+  body_json(&j, f, w);
+  status st = json_close(&j);
+  if (!st) st = text_add(out, j.out.bytes, j.out.n, err);
+  if (!st) st = text_add(out, "\n", 1, err);
+  text_free(&j.out);
+  return st;
+}
+
+status plan_fit_write(const plan_fit *f, const plan_fit_wish *w, bool as_json, bool explain, text *out, error *err) {
+  return as_json ? write_json(f, w, out, err) : write_text(f, w, explain, out, err);
+}
