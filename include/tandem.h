@@ -301,6 +301,7 @@ TANDEM_API tandem_status tandem_session_save(const tandem_session *session, cons
  * context that holds the tokens. Sampling is not part of a file. Everything is checked before the session is touched: a file
  * that is damaged or belongs to something else is refused, and nothing has changed. */
 TANDEM_API tandem_status tandem_session_load(tandem_session *session, const char *path, tandem_error *error);
+
 /* ---- speculation ------------------------------------------------------------------------------------------------- */
 
 enum { TANDEM_MAX_DRAFT = 64, TANDEM_DRAFT_POSITIONS = 16 };
@@ -368,7 +369,7 @@ TANDEM_API bool tandem_session_was_drafted(const tandem_session *session);
 TANDEM_API tandem_status tandem_session_draft(tandem_session *session, int32_t last, int32_t k, int32_t *ids, float *rows,
                                               tandem_error *error);
 
-/* 64-bit hash of the session's cells: keys and values of all positions that are there. */
+/* 64-bit hash of the session's cells: keys and values of all positions that the next token sees; 0 without memory for it. */
 TANDEM_API uint64_t tandem_session_hash(const tandem_session *session);
 
 /* ---- measuring --------------------------------------------------------------------------------------------------- */

@@ -665,7 +665,7 @@ static void save_cells(const kv_cells *c, text *out) {
   void *scratch;
   size_t n_bytes;
   assert_int_equal(base_alloc(&scratch, kv_save_scratch(c), "test", NULL), TANDEM_OK);
-  assert_int_equal(kv_save(c, scratch, collect, out, NULL), TANDEM_OK);
+  assert_int_equal(kv_save(c, kv_pages_first(c->pages, c->sequence), scratch, collect, out, NULL), TANDEM_OK);
   assert_true(kv_saved_bytes(c, kv_pages_length(c->pages, c->sequence) - kv_pages_first(c->pages, c->sequence), &n_bytes));
   assert_int_equal(out->n, n_bytes);
   base_free(scratch);

@@ -1,5 +1,5 @@
 /* save_test.c: sessions on disk. What is loaded goes on with the same bits; what is damaged, foreign, cut or lies is refused and
- * changes nothing; a save that is stopped anywhere leaves the old file or the new one.
+ * changes nothing. A save that is stopped: save_stop_test.c.
  *
  *   save_test --corpus FOLDER    writes the seeds of the fuzz target */
 #include <setjmp.h>
@@ -9,109 +9,21 @@
 #include <cmocka.h>
 
 #include <dirent.h>
-#include <signal.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "engine/engine.h"
+#include "support/guess.h"
+#include "support/saved.h"
 #include "support/tiny.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n); /* tests/fuzz/save_fuzz.c */
 void save_reseal(uint8_t *bytes, size_t n);
 
 enum { HEAD = 32, SECTION = 16, SUM = 8, MODEL = 72 }; /* bytes of the file's parts */
-
-static char folder[] = "/tmp/tandem-test-XXXXXX", saved_path[64];
-
-static void ok(tandem_status st, const tandem_error *err) {
-  if (st) fail_msg("%s: %s", tandem_status_name(st), err->text);
-}
-
-typedef struct setup {
-  const char *model;
-  int threads, ubatch;
-  int64_t context;
-  tandem_kv_type k, v;
-  const char *cpu, *draft;
-  int sequences;
-} setup;
-
-static tandem_engine *open_engine(const setup *s) {
-  char path[256], draft[256];
-  tandem_engine_params p;
-  tandem_engine *e;
-  tandem_error err = {0};
-  tandem_engine_params_init(&p);
-  p.model = s->model[0] == '/' ? s->model : (assert_true(test_data(path, sizeof path, s->model)), path);
-  p.n_threads = s->threads ? s->threads : 1;
-  p.n_ubatch = s->ubatch ? s->ubatch : 64;
-  p.n_context = s->context ? s->context : 64;
-  p.kv_type_k = s->k;
-  p.kv_type_v = s->v;
-  p.cpu = s->cpu;
-  if (s->sequences) p.n_sequences = s->sequences;
-  if (s->draft) {
-    assert_true(test_data(draft, sizeof draft, s->draft));
-    p.draft = draft;
-    p.draft_wish = TANDEM_DRAFT_REQUIRED;
-  }
-  ok(tandem_engine_open(&e, &p, &err), &err);
-  return e;
-}
-
-static tandem_session *open_session(tandem_engine *e) {
-  tandem_session *s;
-  tandem_error err = {0};
-  ok(tandem_session_open(&s, e, NULL, &err), &err);
-  return s;
-}
-
-static void fill(tandem_session *s, int64_t n, int salt) {
-  tandem_error err = {0};
-  int32_t ids[2048];
-  for (int64_t i = 0; i < n; i++) ids[i] = (int32_t)((i * 7919 + i * i * 31 + 5 + salt) % s->engine->model->n_vocab);
-  ok(tandem_session_decode(s, ids, n, NULL, NULL, &err), &err);
-}
-
-static status collect(void *user, const void *bytes, size_t n, error *err) { return text_add(user, bytes, n, err); }
-
-static text bytes_of(const tandem_session *s) {
-  text t = {0};
-  tandem_error err = {0};
-  ok(engine_save(s, collect, &t, &err), &err);
-  return t;
-}
-
-static status load_bytes(tandem_session *s, const void *bytes, size_t n, tandem_error *err) {
-  uint8_t *copy = malloc(n ? n : 1); /* of this size, so that a sanitizer sees a byte too far */
-  assert_non_null(copy);
-  if (n) memcpy(copy, bytes, n);
-  status st = engine_load(s, copy, n, err);
-  free(copy);
-  return st;
-}
-
-static bool same_text(const text *a, const text *b) { return a->n == b->n && !memcmp(a->bytes, b->bytes, a->n); }
-
-static text read_file(const char *path) {
-  text t = {0};
-  tandem_error err = {0};
-  ok(os_read_all(&t, path, 1 << 30, &err), &err);
-  return t;
-}
-
-static int count_files(void) {
-  int n = 0;
-  DIR *d = opendir(folder);
-  assert_non_null(d);
-  for (struct dirent *e; (e = readdir(d));) n += e->d_name[0] != '.';
-  closedir(d);
-  return n;
-}
 
 /* ---- the same bits afterwards ------------------------------------------------------------------------------------ */
 
@@ -125,31 +37,31 @@ static void go_on(tandem_session *a, tandem_session *b, int n_more) {
     assert_int_equal(!!tandem_session_logits(a), !!tandem_session_logits(b));
     if (tandem_session_logits(a)) assert_memory_equal(tandem_session_logits(a), tandem_session_logits(b), row);
     int32_t id = (int32_t)((i * 37 + 11) % a->engine->model->n_vocab);
-    ok(tandem_session_decode(a, &id, 1, NULL, NULL, &err), &err);
-    ok(tandem_session_decode(b, &id, 1, NULL, NULL, &err), &err);
+    guess_ok(tandem_session_decode(a, &id, 1, NULL, NULL, &err), &err);
+    guess_ok(tandem_session_decode(b, &id, 1, NULL, NULL, &err), &err);
   }
   assert_memory_equal(tandem_session_logits(a), tandem_session_logits(b), row);
 }
 
 /* Saved by one engine, loaded by another with other threads, passes and kernels, into a session that held something else. */
-static void round_trip(setup from, int64_t n) {
+static void round_trip(saved_setup from, int64_t n) {
   tandem_error err = {0};
-  setup to = from;
+  saved_setup to = from;
   to.threads = 3;
   to.cpu = "scalar";
-  tandem_engine *e = open_engine(&from), *f = open_engine(&to);
-  tandem_session *s = open_session(e), *t = open_session(f);
-  fill(s, n, 0);
-  fill(t, n / 2, 3);
-  ok(tandem_session_save(s, saved_path, &err), &err);
-  ok(tandem_session_load(t, saved_path, &err), &err);
+  tandem_engine *e = saved_open_engine(&from), *f = saved_open_engine(&to);
+  tandem_session *s = saved_open_session(e), *t = saved_open_session(f);
+  saved_fill(s, n, 0);
+  saved_fill(t, n / 2, 3);
+  guess_ok(tandem_session_save(s, saved_path, &err), &err);
+  guess_ok(tandem_session_load(t, saved_path, &err), &err);
   for (int g = 0; g < e->plan->n_groups; g++) {
     assert_int_equal(kv_pages_first(e->pages[g], s->sequence), kv_pages_first(f->pages[g], t->sequence));
     assert_int_equal(kv_pages_length(f->pages[g], t->sequence), n);
   }
-  ok(tandem_session_save(t, saved_path, &err), &err);
-  text a = bytes_of(s), b = read_file(saved_path);
-  assert_true(same_text(&a, &b));
+  guess_ok(tandem_session_save(t, saved_path, &err), &err);
+  text a = saved_bytes(s), b = saved_read_file(saved_path);
+  assert_true(saved_same(&a, &b));
   go_on(s, t, 12);
   text_free(&a);
   text_free(&b);
@@ -165,8 +77,8 @@ static void every_cache_type_goes_on_with_the_same_bits(void **state) {
   static const char *const full[] = {"tests/data/zoo/gemma3.gguf", "models/tales.gguf"};
   for (size_t k = 0; k < 4; k++)
     for (size_t m = 0; m < 2; m++) {
-      round_trip((setup){.model = full[m], .context = 1024, .k = types[k], .v = types[k]}, 300);
-      round_trip((setup){.model = full[m], .context = 1024, .k = types[k], .v = types[(k + 1) % 4]}, 17);
+      round_trip((saved_setup){.model = full[m], .context = 1024, .k = types[k], .v = types[k]}, 300);
+      round_trip((saved_setup){.model = full[m], .context = 1024, .k = types[k], .v = types[(k + 1) % 4]}, 17);
     }
 }
 
@@ -179,7 +91,7 @@ static void every_architecture_and_length_does(void **state) {
       char path[64];
       snprintf(path, sizeof path, "tests/data/zoo/%s.gguf", models[m]);
       if (m > 1 && m < 5 && i % 2) continue; /* these differ from llama in no way that a cell knows */
-      round_trip((setup){.model = path, .context = 800, .ubatch = 1 + 200 * (int)(i % 3)}, lengths[i]);
+      round_trip((saved_setup){.model = path, .context = 800, .ubatch = 1 + 200 * (int)(i % 3)}, lengths[i]);
     }
 }
 
@@ -187,23 +99,23 @@ static void every_architecture_and_length_does(void **state) {
 static void a_smaller_pool_takes_what_the_window_sees(void **state) {
   (void)state;
   tandem_error err = {0};
-  setup wide = {.model = "tests/data/zoo/gemma3.gguf", .context = 2040, .ubatch = 1024}, narrow = wide;
+  saved_setup wide = {.model = "tests/data/zoo/gemma3.gguf", .context = 2040, .ubatch = 1024}, narrow = wide;
   narrow.ubatch = 8;
-  tandem_engine *e = open_engine(&wide), *f = open_engine(&narrow);
-  tandem_session *s = open_session(e), *t = open_session(f);
-  fill(s, 2000, 0);
+  tandem_engine *e = saved_open_engine(&wide), *f = saved_open_engine(&narrow);
+  tandem_session *s = saved_open_session(e), *t = saved_open_session(f);
+  saved_fill(s, 2000, 0);
   int sliding = e->plan->groups[0].window ? 0 : 1;
   assert_true(kv_pages_free(f->pages[sliding]) < 5 && kv_pages_first(e->pages[sliding], s->sequence) < 1024);
-  text a = bytes_of(s);
-  ok(load_bytes(t, a.bytes, a.n, &err), &err);
+  text a = saved_bytes(s);
+  guess_ok(saved_load(t, a.bytes, a.n, &err), &err);
   assert_int_equal(kv_pages_first(f->pages[sliding], t->sequence), kv_pages_least(f->pages[sliding], 2000));
   tandem_session_decode(s, (int32_t[]){3}, 1, NULL, NULL, NULL); /* lets go of the same cells */
   tandem_session_decode(t, (int32_t[]){3}, 1, NULL, NULL, NULL);
   go_on(s, t, 5);
-  ok(tandem_session_truncate(t, 1700, &err), &err); /* further back than the cells go: evaluated again */
-  ok(tandem_session_truncate(s, 1700, &err), &err);
-  ok(tandem_session_sync(s, t->tokens, 1700, NULL, NULL, &err), &err);
-  ok(tandem_session_sync(t, s->tokens, 1700, NULL, NULL, &err), &err);
+  guess_ok(tandem_session_truncate(t, 1700, &err), &err); /* further back than the cells go: evaluated again */
+  guess_ok(tandem_session_truncate(s, 1700, &err), &err);
+  guess_ok(tandem_session_sync(s, t->tokens, 1700, NULL, NULL, &err), &err);
+  guess_ok(tandem_session_sync(t, s->tokens, 1700, NULL, NULL, &err), &err);
   assert_memory_equal(t->logits, s->logits, (size_t)e->model->n_vocab * sizeof(float));
   text_free(&a);
   tandem_session_close(s);
@@ -216,7 +128,7 @@ static bool hear(void *user, int32_t id, const char *s, size_t n) { return id < 
 
 static void generate(tandem_session *s, int64_t n, text *out) {
   tandem_error err = {0};
-  ok(tandem_session_generate(s, n, hear, out, NULL, NULL, &err), &err);
+  guess_ok(tandem_session_generate(s, n, hear, out, NULL, NULL, &err), &err);
 }
 
 /* With a drafter or without on either side: it guesses after a load as before, and the text is that of an unbroken run. */
@@ -227,26 +139,26 @@ static void the_text_goes_on(const char *before, const char *after) {
   tandem_sampling_init(&sampling);
   sampling.seed = 5;
   sampling.repeat_penalty = 1.1f;
-  setup one = {.model = "models/tales.gguf", .context = 512, .draft = before}, two = one;
+  saved_setup one = {.model = "models/tales.gguf", .context = 512, .draft = before}, two = one;
   two.draft = after;
-  tandem_engine *e = open_engine(&one), *f = open_engine(&two);
+  tandem_engine *e = saved_open_engine(&one), *f = saved_open_engine(&two);
   tandem_session *s, *t;
   text whole = {0}, parts = {0};
-  ok(tandem_session_open(&s, e, &sampling, &err), &err);
-  ok(tandem_session_open(&t, f, &sampling, &err), &err);
-  ok(tandem_session_decode(s, prompt, 6, NULL, NULL, &err), &err);
+  guess_ok(tandem_session_open(&s, e, &sampling, &err), &err);
+  guess_ok(tandem_session_open(&t, f, &sampling, &err), &err);
+  guess_ok(tandem_session_decode(s, prompt, 6, NULL, NULL, &err), &err);
   generate(s, 40, &parts);
-  ok(tandem_session_save(s, saved_path, &err), &err);
-  ok(tandem_session_load(t, saved_path, &err), &err);
+  guess_ok(tandem_session_save(s, saved_path, &err), &err);
+  guess_ok(tandem_session_load(t, saved_path, &err), &err);
   text again = {0};
   int32_t id;
-  ok(tandem_session_sample(s, &id, &err), &err); /* the last one was drawn, not evaluated */
-  ok(tandem_session_decode(s, &id, 1, NULL, NULL, &err), &err);
-  ok(tandem_session_sample(t, &id, &err), &err);
-  ok(tandem_session_decode(t, &id, 1, NULL, NULL, &err), &err);
+  guess_ok(tandem_session_sample(s, &id, &err), &err); /* the last one was drawn, not evaluated */
+  guess_ok(tandem_session_decode(s, &id, 1, NULL, NULL, &err), &err);
+  guess_ok(tandem_session_sample(t, &id, &err), &err);
+  guess_ok(tandem_session_decode(t, &id, 1, NULL, NULL, &err), &err);
   generate(s, 60, &whole);
   generate(t, 60, &again);
-  assert_true(whole.n > 60 && same_text(&whole, &again));
+  assert_true(whole.n > 60 && saved_same(&whole, &again));
   assert_true(tandem_session_hash(s) == tandem_session_hash(t));
   text_free(&whole);
   text_free(&again);
@@ -268,27 +180,27 @@ static void drafters_come_and_go(void **state) {
 static void a_drafter_forgets_what_was_replaced(void **state) {
   (void)state;
   tandem_error err = {0};
-  tandem_engine *e = open_engine(&(setup){.model = "models/tales.gguf", .context = 512, .draft = "models/tales-draft.gguf", .sequences = 3});
-  tandem_session *from = open_session(e), *used = open_session(e), *fresh = open_session(e);
+  tandem_engine *e = saved_open_engine(&(saved_setup){.model = "models/tales.gguf", .context = 512, .draft = "models/tales-draft.gguf", .sequences = 3});
+  tandem_session *from = saved_open_session(e), *used = saved_open_session(e), *fresh = saved_open_session(e);
   tandem_speculation spec;
   tandem_draft_stats stats[3] = {{.size = sizeof stats[0]}, {.size = sizeof stats[0]}, {.size = sizeof stats[0]}};
   text unused = {0};
   tandem_speculation_init(&spec);
   spec.kinds = "model";
   spec.depth = 4;
-  ok(tandem_session_set_speculation(used, &spec, &err), &err);
-  ok(tandem_session_set_speculation(fresh, &spec, &err), &err);
-  fill(from, 200, 0);
-  fill(used, 250, 77);
+  guess_ok(tandem_session_set_speculation(used, &spec, &err), &err);
+  guess_ok(tandem_session_set_speculation(fresh, &spec, &err), &err);
+  saved_fill(from, 200, 0);
+  saved_fill(used, 250, 77);
   generate(used, 40, &unused);
-  ok(tandem_session_get_draft_stats(used, &stats[0], &err), &err);
-  text t = bytes_of(from);
-  ok(load_bytes(used, t.bytes, t.n, &err), &err);
-  ok(load_bytes(fresh, t.bytes, t.n, &err), &err);
+  guess_ok(tandem_session_get_draft_stats(used, &stats[0], &err), &err);
+  text t = saved_bytes(from);
+  guess_ok(saved_load(used, t.bytes, t.n, &err), &err);
+  guess_ok(saved_load(fresh, t.bytes, t.n, &err), &err);
   generate(used, 100, &unused);
   generate(fresh, 100, &unused);
-  ok(tandem_session_get_draft_stats(used, &stats[1], &err), &err);
-  ok(tandem_session_get_draft_stats(fresh, &stats[2], &err), &err);
+  guess_ok(tandem_session_get_draft_stats(used, &stats[1], &err), &err);
+  guess_ok(tandem_session_get_draft_stats(fresh, &stats[2], &err), &err);
   assert_true(stats[2].n_accepted > 5);
   assert_int_equal(stats[1].n_accepted - stats[0].n_accepted, stats[2].n_accepted);
   assert_int_equal(stats[1].n_drafted - stats[0].n_drafted, stats[2].n_drafted);
@@ -300,23 +212,77 @@ static void a_drafter_forgets_what_was_replaced(void **state) {
   tandem_engine_close(e);
 }
 
+static void same_guesses(tandem_session *a, tandem_session *b) {
+  enum { GUESSES = 3 };
+  int32_t ids[2][GUESSES];
+  tandem_error err = {0};
+  const size_t row = (size_t)a->engine->model->n_vocab;
+  float *rows = malloc(2 * GUESSES * row * sizeof *rows);
+  assert_non_null(rows);
+  guess_ok(tandem_session_draft(a, 5, GUESSES, ids[0], rows, &err), &err);
+  guess_ok(tandem_session_draft(b, 5, GUESSES, ids[1], rows + GUESSES * row, &err), &err);
+  assert_memory_equal(ids[0], ids[1], sizeof ids[0]);
+  assert_memory_equal(rows, rows + GUESSES * row, GUESSES * row * sizeof *rows);
+  free(rows);
+}
+
+/* The row that a draft head guesses from is in the file if the engine had one. If not, there are no guesses until the next token. */
+static void a_draft_head_finds_its_row_or_waits(void **state) {
+  (void)state;
+  tandem_error err = {0};
+  int32_t id = 9;
+  saved_setup plain = {.model = "models/tales.gguf", .context = 512}, guessing = plain;
+  guessing.draft = "models/tales-assistant.gguf";
+  guessing.sequences = 2;
+  tandem_engine *e = saved_open_engine(&guessing), *f = saved_open_engine(&plain);
+  tandem_session *s = saved_open_session(e), *t = saved_open_session(e), *u = saved_open_session(f);
+  saved_fill(s, 100, 0);
+  saved_fill(t, 50, 7);
+  saved_fill(u, 100, 0);
+  text with = saved_bytes(s), without = saved_bytes(u);
+  assert_int_equal(with.n - without.n, SECTION + SUM + (size_t)e->model->keys.n_embd * sizeof(float));
+  guess_ok(saved_load(t, with.bytes, with.n, &err), &err);
+  same_guesses(s, t);
+  guess_ok(saved_load(u, with.bytes, with.n, &err), &err); /* skipped where it is of no use */
+  text again = saved_bytes(u);
+  assert_true(saved_same(&again, &without));
+  text_free(&again);
+  guess_ok(saved_load(t, without.bytes, without.n, &err), &err);
+  again = saved_bytes(t);
+  assert_true(saved_same(&again, &without));
+  assert_int_equal(tandem_session_draft(t, 5, 1, &id, NULL, &err), TANDEM_ERROR_ARGUMENT);
+  assert_non_null(strstr(err.text, "hidden row"));
+  for (int i = 0; i < 2; i++) guess_ok(tandem_session_decode(i ? s : t, (int32_t[]){9}, 1, NULL, NULL, &err), &err);
+  same_guesses(s, t);
+  with.bytes[with.n - SUM - 1] ^= 1; /* the last byte of the row */
+  assert_int_equal(saved_load(t, with.bytes, with.n, &err), TANDEM_ERROR_FORMAT);
+  assert_non_null(strstr(err.text, "hidden: damaged"));
+  same_guesses(s, t);
+  text_free(&with), text_free(&without), text_free(&again);
+  tandem_session_close(s);
+  tandem_session_close(t);
+  tandem_session_close(u);
+  tandem_engine_close(e);
+  tandem_engine_close(f);
+}
+
 static void equal_sessions_give_equal_bytes(void **state) {
   (void)state;
   tandem_error err = {0};
-  tandem_engine *e = open_engine(&(setup){.model = "tests/data/zoo/llama.gguf", .context = 600, .sequences = 4});
-  tandem_session *a = open_session(e), *b = open_session(e), *c;
-  fill(b, 500, 9); /* leaves other garbage on the pages that b and its fork use */
-  fill(a, 300, 0);
-  ok(tandem_session_sync(b, a->tokens, 300, NULL, NULL, &err), &err);
-  ok(tandem_session_fork(&c, b, 300, &err), &err);
-  text x = bytes_of(a), y = bytes_of(b), z = bytes_of(c);
-  assert_true(same_text(&x, &y) && same_text(&x, &z));
-  ok(tandem_session_truncate(a, 299, &err), &err); /* without logits it goes on, too */
-  text w = bytes_of(a);
+  tandem_engine *e = saved_open_engine(&(saved_setup){.model = "tests/data/zoo/llama.gguf", .context = 600, .sequences = 4});
+  tandem_session *a = saved_open_session(e), *b = saved_open_session(e), *c;
+  saved_fill(b, 500, 9); /* leaves other garbage on the pages that b and its fork use */
+  saved_fill(a, 300, 0);
+  guess_ok(tandem_session_sync(b, a->tokens, 300, NULL, NULL, &err), &err);
+  guess_ok(tandem_session_fork(&c, b, 300, &err), &err);
+  text x = saved_bytes(a), y = saved_bytes(b), z = saved_bytes(c);
+  assert_true(saved_same(&x, &y) && saved_same(&x, &z));
+  guess_ok(tandem_session_truncate(a, 299, &err), &err); /* without logits it goes on, too */
+  text w = saved_bytes(a);
   assert_true(w.n < x.n);
-  ok(load_bytes(c, w.bytes, w.n, &err), &err);
+  guess_ok(saved_load(c, w.bytes, w.n, &err), &err);
   assert_null(tandem_session_logits(c));
-  ok(tandem_session_sync(c, b->tokens, 300, NULL, NULL, &err), &err);
+  guess_ok(tandem_session_sync(c, b->tokens, 300, NULL, NULL, &err), &err);
   assert_memory_equal(c->logits, b->logits, (size_t)e->model->n_vocab * sizeof(float));
   text_free(&x), text_free(&y), text_free(&z), text_free(&w);
   tandem_session_close(a);
@@ -327,47 +293,24 @@ static void equal_sessions_give_equal_bytes(void **state) {
 
 /* ---- refused, and nothing has changed ---------------------------------------------------------------------------- */
 
-typedef struct victim { /* a small file, and a session that holds something else */
-  tandem_engine *e;
-  tandem_session *s;
-  text file, held;
-} victim;
-
-static void open_victim(victim *v, const setup *how, int64_t n) {
-  v->e = open_engine(how);
-  v->s = open_session(v->e);
-  fill(v->s, n, 0);
-  v->file = bytes_of(v->s);
-  tandem_session_truncate(v->s, 0, NULL);
-  fill(v->s, 2, 5);
-  v->held = bytes_of(v->s);
-}
-
-static void close_victim(victim *v) {
-  text_free(&v->file);
-  text_free(&v->held);
-  tandem_session_close(v->s);
-  tandem_engine_close(v->e);
-}
-
 /* Refused, with an error that can be shown, and the session is as before. */
-static status refused(victim *v, const void *bytes, size_t n, tandem_error *err) {
+static status refused(saved_victim *v, const void *bytes, size_t n, tandem_error *err) {
   *err = (tandem_error){0};
-  status st = load_bytes(v->s, bytes, n, err);
-  text now = bytes_of(v->s);
-  if (st && !same_text(&now, &v->held)) fail_msg("refused (%s), but the session has changed", err->text);
+  status st = saved_load(v->s, bytes, n, err);
+  text now = saved_bytes(v->s);
+  if (st && !saved_same(&now, &v->held)) fail_msg("refused (%s), but the session has changed", err->text);
   if (st && (err->offset > n || !err->text[0])) fail_msg("'%s' at offset %llu of %zu", err->text, (unsigned long long)err->offset, n);
   text_free(&now);
   return st;
 }
 
-static const setup small = {.model = "tests/data/zoo/gemma3.gguf"};
+static const saved_setup small = {.model = "tests/data/zoo/gemma3.gguf"};
 
 static void a_file_cut_anywhere_is_refused(void **state) {
   (void)state;
-  victim v;
+  saved_victim v;
   tandem_error err;
-  open_victim(&v, &small, 3);
+  saved_open_victim(&v, &small, 3);
   for (size_t n = 0; n < v.file.n; n++)
     if (refused(&v, v.file.bytes, n, &err) != TANDEM_ERROR_FORMAT) fail_msg("cut at %zu: '%s'", n, err.text);
   refused(&v, v.file.bytes, v.file.n / 2, &err);
@@ -381,14 +324,14 @@ static void a_file_cut_anywhere_is_refused(void **state) {
     if (!refused(&v, copy, n, &err)) fail_msg("cut at %zu and sealed: accepted", n);
     free(copy);
   }
-  close_victim(&v);
+  saved_close_victim(&v);
 }
 
 static void a_flipped_byte_is_refused(void **state) {
   (void)state;
-  victim v;
+  saved_victim v;
   tandem_error err;
-  open_victim(&v, &small, 3);
+  saved_open_victim(&v, &small, 3);
   for (size_t i = 0; i < v.file.n; i++)
     for (int mask = 1; mask < 256; mask = mask * 2 + 1) { /* 1, 3, 7, ... 255 */
       v.file.bytes[i] = (char)(v.file.bytes[i] ^ mask);
@@ -396,8 +339,8 @@ static void a_flipped_byte_is_refused(void **state) {
       v.file.bytes[i] = (char)(v.file.bytes[i] ^ mask);
     }
   print_message("  %s\n", err.text);
-  close_victim(&v);
-  open_victim(&v, &(setup){.model = "models/tales.gguf", .context = 300}, 280); /* and 10,000 bits of a larger one */
+  saved_close_victim(&v);
+  saved_open_victim(&v, &(saved_setup){.model = "models/tales.gguf", .context = 300}, 280); /* and 10,000 bits of a larger one */
   uint64_t random = 1;
   for (int i = 0; i < 10000; i++) {
     random = random * 6364136223846793005u + 1442695040888963407u;
@@ -409,13 +352,13 @@ static void a_flipped_byte_is_refused(void **state) {
     v.file.bytes[at] = (char)(v.file.bytes[at] ^ bit);
   }
   assert_int_equal(refused(&v, v.file.bytes, 100, &err), TANDEM_ERROR_FORMAT);
-  close_victim(&v);
+  saved_close_victim(&v);
 }
 
 static void each_other_thing_is_named_with_both_values(void **state) {
   (void)state;
   static const struct {
-    setup how;
+    saved_setup how;
     int64_t n;
     status wanted;
     const char *says[3];
@@ -427,16 +370,16 @@ static void each_other_thing_is_named_with_both_values(void **state) {
       {{.model = "tests/data/zoo/gemma3.gguf", .context = 32}, 33, TANDEM_ERROR_CONTEXT, {"tokens", "33", "32"}},
   };
   for (size_t i = 0; i < COUNT_OF(cases); i++) {
-    victim from, to;
+    saved_victim from, to;
     tandem_error err;
-    open_victim(&from, &small, cases[i].n);
-    open_victim(&to, &cases[i].how, 3);
+    saved_open_victim(&from, &small, cases[i].n);
+    saved_open_victim(&to, &cases[i].how, 3);
     assert_int_equal(refused(&to, from.file.bytes, from.file.n, &err), cases[i].wanted);
     for (int k = 0; k < 3; k++)
       if (!strcasestr(err.text, cases[i].says[k])) fail_msg("'%s' does not say %s", err.text, cases[i].says[k]);
     print_message("  %s\n", err.text);
-    close_victim(&from);
-    close_victim(&to);
+    saved_close_victim(&from);
+    saved_close_victim(&to);
   }
 }
 
@@ -444,19 +387,19 @@ static void each_other_thing_is_named_with_both_values(void **state) {
 static void another_training_of_the_same_shape_is_refused(void **state) {
   (void)state;
   char path[2][64];
-  victim v[2];
+  saved_victim v[2];
   tandem_error err = {0};
   for (int i = 0; i < 2; i++) {
     tiny_shape shape = tiny_llama(QUANT_Q8_0);
     shape.seed += (uint64_t)i;
-    ok(tiny_write(path[i], &shape, &err), &err);
-    open_victim(&v[i], &(setup){.model = path[i]}, 3);
+    guess_ok(tiny_write(path[i], &shape, &err), &err);
+    saved_open_victim(&v[i], &(saved_setup){.model = path[i]}, 3);
   }
   assert_int_equal(refused(&v[1], v[0].file.bytes, v[0].file.n, &err), TANDEM_ERROR_UNSUPPORTED);
   assert_non_null(strstr(err.text, "hash of the weights"));
-  ok(load_bytes(v[0].s, v[0].file.bytes, v[0].file.n, &err), &err);
+  guess_ok(saved_load(v[0].s, v[0].file.bytes, v[0].file.n, &err), &err);
   for (int i = 0; i < 2; i++) {
-    close_victim(&v[i]);
+    saved_close_victim(&v[i]);
     tiny_remove(path[i]);
   }
 }
@@ -464,9 +407,9 @@ static void another_training_of_the_same_shape_is_refused(void **state) {
 /* Checksums that are right over numbers that lie. */
 static void lies_under_right_checksums_are_refused(void **state) {
   (void)state;
-  victim v;
+  saved_victim v;
   tandem_error err;
-  open_victim(&v, &small, 3);
+  saved_open_victim(&v, &small, 3);
   const size_t model_at = HEAD, cache = model_at + SECTION + MODEL + SUM;
   uint64_t cache_bytes;
   memcpy(&cache_bytes, v.file.bytes + cache + 8, sizeof cache_bytes);
@@ -518,7 +461,7 @@ static void lies_under_right_checksums_are_refused(void **state) {
     if (st != lies[i].wanted || !strstr(err.text, lies[i].says)) fail_msg("lie %zu: %s: '%s', not '%s'", i, tandem_status_name(st), err.text, lies[i].says);
     free(copy);
   }
-  close_victim(&v);
+  saved_close_victim(&v);
 }
 
 /* A section of type 77 behind the first, and its flags. */
@@ -543,154 +486,71 @@ static text with_section(const text *file, uint32_t flags) {
 
 static void sections_of_later_versions(void **state) {
   (void)state;
-  victim v;
+  saved_victim v;
   tandem_error err;
-  open_victim(&v, &small, 3);
+  saved_open_victim(&v, &small, 3);
   text must = with_section(&v.file, 1), may = with_section(&v.file, 0);
   assert_int_equal(refused(&v, must.bytes, must.n, &err), TANDEM_ERROR_UNSUPPORTED);
   assert_non_null(strstr(err.text, "type 77 is mandatory"));
-  ok(load_bytes(v.s, may.bytes, may.n, &err), &err);
-  text now = bytes_of(v.s);
-  assert_true(same_text(&now, &v.file));
+  guess_ok(saved_load(v.s, may.bytes, may.n, &err), &err);
+  text now = saved_bytes(v.s);
+  assert_true(saved_same(&now, &v.file));
   text_free(&now);
   text_free(&must);
   text_free(&may);
-  close_victim(&v);
+  saved_close_victim(&v);
+}
+
+/* A terabyte of holes under right checksums: nothing is read, nothing allocated by what it says. */
+static void a_vast_file_is_refused_at_once(void **state) {
+  (void)state;
+  saved_victim v;
+  tandem_error err;
+  const int64_t vast = (int64_t)1 << 40;
+  saved_open_victim(&v, &small, 3);
+  guess_ok(os_write_all(saved_path, v.file.bytes, v.file.n, &err), &err);
+  if (truncate(saved_path, vast)) { /* a file system that cannot */
+    saved_close_victim(&v);
+    skip();
+  }
+  assert_int_equal(tandem_session_load(v.s, saved_path, &err), TANDEM_ERROR_FORMAT);
+  assert_non_null(strstr(err.text, "1099511627776"));
+  uint64_t sum, payload = (uint64_t)vast - HEAD - SECTION - SUM;
+  memcpy(v.file.bytes + 12, &(uint32_t){1}, 4);
+  memcpy(v.file.bytes + 16, &vast, 8);
+  sum = checksum_bytes(v.file.bytes, 24, 0);
+  memcpy(v.file.bytes + 24, &sum, 8);
+  memcpy(v.file.bytes + HEAD + 8, &payload, 8);
+  int fd = open(saved_path, O_WRONLY);
+  assert_true(fd >= 0 && pwrite(fd, v.file.bytes, HEAD + SECTION, 0) == HEAD + SECTION);
+  close(fd);
+  uint64_t before = os_memory_peak();
+  assert_int_equal(tandem_session_load(v.s, saved_path, &err), TANDEM_ERROR_FORMAT);
+  assert_non_null(strstr(err.text, "model: bytes of the section: 1099511627720, must be 72"));
+  assert_true(os_memory_peak() - before < 1 << 24);
+  text now = saved_bytes(v.s);
+  assert_true(saved_same(&now, &v.held));
+  text_free(&now);
+  saved_close_victim(&v);
 }
 
 static void no_room_in_the_pool_is_refused(void **state) {
   (void)state;
-  victim v;
+  saved_victim v;
   tandem_error err;
-  open_victim(&v, &(setup){.model = "tests/data/zoo/llama.gguf", .context = 600}, 600); /* a pool of 4 pages */
-  tandem_session *other = open_session(v.e);
-  fill(other, 300, 1);
+  saved_open_victim(&v, &(saved_setup){.model = "tests/data/zoo/llama.gguf", .context = 600}, 600); /* a pool of 4 pages */
+  tandem_session *other = saved_open_session(v.e);
+  saved_fill(other, 300, 1);
   uint64_t before = tandem_session_hash(other);
   assert_int_equal(refused(&v, v.file.bytes, v.file.n, &err), TANDEM_ERROR_BUSY);
   assert_true(tandem_session_hash(other) == before);
   tandem_session_close(other);
-  ok(load_bytes(v.s, v.file.bytes, v.file.n, &err), &err); /* the page it held counts as free */
+  guess_ok(saved_load(v.s, v.file.bytes, v.file.n, &err), &err); /* the page it held counts as free */
   tandem_error none;
   assert_int_equal(tandem_session_load(v.s, NULL, &none), TANDEM_ERROR_ARGUMENT);
   assert_int_equal(tandem_session_save(v.s, "", &none), TANDEM_ERROR_ARGUMENT);
   assert_int_equal(tandem_session_load(v.s, "/tmp/tandem-test-none", &none), TANDEM_ERROR_OPEN);
-  close_victim(&v);
-}
-
-/* ---- failures ---------------------------------------------------------------------------------------------------- */
-
-static void every_failing_call_is_clean(void **state) {
-  (void)state;
-  static const struct { enum base_fault kind; status wanted; } kinds[] = {
-      {FAULT_MEMORY, TANDEM_ERROR_MEMORY}, {FAULT_READ, TANDEM_ERROR_IO}, {FAULT_WRITE, TANDEM_ERROR_IO}};
-  victim v;
-  tandem_error err = {0};
-  open_victim(&v, &small, 40);
-  ok(os_write_all(saved_path, v.file.bytes, v.file.n, &err), &err);
-  for (size_t k = 0; k < COUNT_OF(kinds); k++)
-    for (int saves = 0; saves < 2; saves++) {
-      uint64_t n = 1;
-      for (;; n++) {
-        base_fault_arm(kinds[k].kind, n, false);
-        status st = saves ? tandem_session_save(v.s, saved_path, &err) : tandem_session_load(v.s, saved_path, &err);
-        uint64_t met = base_fault_arm(kinds[k].kind, 0, false);
-        assert_int_equal(st, met >= n ? kinds[k].wanted : TANDEM_OK);
-        if (!st) break; /* went through: the file or the session is the new one now */
-        text now = bytes_of(v.s), file = read_file(saved_path);
-        assert_true(same_text(&now, &v.held) && same_text(&file, &v.file));
-        assert_int_equal(count_files(), 1);
-        text_free(&now);
-        text_free(&file);
-      }
-      print_message("  %s, kind %zu: %llu calls\n", saves ? "save" : "load", k, (unsigned long long)n - 1);
-      ok(load_bytes(v.s, v.held.bytes, v.held.n, &err), &err);
-      ok(os_write_all(saved_path, v.file.bytes, v.file.n, &err), &err);
-    }
-  close_victim(&v);
-}
-
-/* The file is old or new; what lies beside it is at most one piece of litter, gone with the next save. */
-static void old_or_new(victim *v, int *n_new) {
-  text file = read_file(saved_path);
-  tandem_error err = {0};
-  bool is_new = same_text(&file, &v->held);
-  if (!is_new && !same_text(&file, &v->file)) fail_msg("neither the old file nor the new one: %zu bytes", file.n);
-  *n_new += is_new;
-  assert_in_range(count_files(), 1, 2);
-  text_free(&file);
-  ok(os_write_all(saved_path, v->file.bytes, v->file.n, &err), &err);
-  assert_int_equal(count_files(), 1);
-}
-
-/* A limit on the size of files ends the process in the middle of a write, at any byte that is asked for. */
-static void killed_at_any_byte_of_a_save(void **state) {
-  (void)state;
-  victim v;
-  tandem_error err = {0};
-  int n_new = 0, n_killed = 0;
-  open_victim(&v, &small, 3);
-  ok(os_write_all(saved_path, v.file.bytes, v.file.n, &err), &err);
-  for (size_t n = 0; n < v.held.n + 60; n += n < 200 ? 1 : 37) {
-    pid_t child = fork();
-    assert_true(child >= 0);
-    if (child == 0) {
-      struct rlimit core = {0, 0}, size = {n, n};
-      setrlimit(RLIMIT_CORE, &core);
-      setrlimit(RLIMIT_FSIZE, &size);
-      _exit(tandem_session_save(v.s, saved_path, NULL) ? 1 : 0);
-    }
-    int how;
-    waitpid(child, &how, 0);
-    bool killed = WIFSIGNALED(how) && WTERMSIG(how) == SIGXFSZ;
-    if (killed != (n < v.held.n) || (!killed && how)) fail_msg("limit of %zu bytes: the process ended with %x", n, how);
-    n_killed += killed;
-    old_or_new(&v, &n_new);
-  }
-  assert_true(n_killed > 100 && n_new > 0);
-  signal(SIGXFSZ, SIG_IGN); /* the same limit as an error: a full disk */
-  struct rlimit before, size;
-  getrlimit(RLIMIT_FSIZE, &before);
-  size = before;
-  size.rlim_cur = v.held.n / 2;
-  setrlimit(RLIMIT_FSIZE, &size);
-  status st = tandem_session_save(v.s, saved_path, &err);
-  setrlimit(RLIMIT_FSIZE, &before);
-  signal(SIGXFSZ, SIG_DFL);
-  assert_int_equal(st, TANDEM_ERROR_IO);
-  assert_int_equal(count_files(), 1);
-  old_or_new(&v, &n_new);
-  close_victim(&v);
-}
-
-static void killed_at_any_moment(void **state) {
-  (void)state;
-  enum { KILLS = 150 };
-  victim v;
-  tandem_error err = {0};
-  int n_new = 0;
-  uint64_t random = 7;
-  open_victim(&v, &(setup){.model = "models/tales.gguf", .context = 300}, 280);
-  ok(os_write_all(saved_path, v.file.bytes, v.file.n, &err), &err);
-  double start = os_seconds();
-  ok(tandem_session_save(v.s, saved_path, &err), &err);
-  double span = 1e6 * (os_seconds() - start) * 3 + 2000; /* microseconds; some of the children finish */
-  ok(os_write_all(saved_path, v.file.bytes, v.file.n, &err), &err);
-  for (int i = 0; i < KILLS; i++) {
-    pid_t child = fork();
-    assert_true(child >= 0);
-    if (child == 0) {
-      for (;;) tandem_session_save(v.s, saved_path, NULL);
-    }
-    random = random * 6364136223846793005u + 1442695040888963407u;
-    usleep((useconds_t)((double)(random >> 40) / (1 << 24) * span));
-    kill(child, SIGKILL);
-    waitpid(child, NULL, 0);
-    old_or_new(&v, &n_new);
-    ok(tandem_session_load(v.s, saved_path, &err), &err);
-    ok(load_bytes(v.s, v.held.bytes, v.held.n, &err), &err);
-  }
-  print_message("  %d kills, %d times the new file\n", KILLS, n_new);
-  close_victim(&v);
+  saved_close_victim(&v);
 }
 
 /* ---- the corpus of the fuzz target ------------------------------------------------------------------------------- */
@@ -705,7 +565,7 @@ static void corpus_of_the_fuzz_target(void **state) {
   for (struct dirent *e; (e = readdir(d));) {
     if (e->d_name[0] == '.') continue;
     snprintf(file, sizeof file, "%s/%s", path, e->d_name);
-    text t = read_file(file);
+    text t = saved_read_file(file);
     LLVMFuzzerTestOneInput((const uint8_t *)t.bytes, t.n);
     text_free(&t);
     n++;
@@ -717,15 +577,15 @@ static void corpus_of_the_fuzz_target(void **state) {
 static void write_seed(const char *to, const char *name, const char *bytes, size_t n) {
   char path[600];
   snprintf(path, sizeof path, "%s/%s", to, name);
-  ok(os_write_all(path, bytes, n, NULL), &(tandem_error){0});
+  guess_ok(os_write_all(path, bytes, n, NULL), &(tandem_error){0});
 }
 
 static int write_corpus(const char *to) {
   static const int64_t lengths[] = {0, 1, 3, 20};
   char name[32];
-  victim v;
+  saved_victim v;
   for (size_t i = 0; i < COUNT_OF(lengths); i++) {
-    open_victim(&v, &small, lengths[i]);
+    saved_open_victim(&v, &small, lengths[i]);
     snprintf(name, sizeof name, "tokens-%d", (int)lengths[i]);
     write_seed(to, name, v.file.bytes, v.file.n);
     if (lengths[i] == 3) write_seed(to, "cut", v.file.bytes, v.file.n - 700);
@@ -733,41 +593,35 @@ static int write_corpus(const char *to) {
     if (lengths[i] == 1) write_seed(to, "later-section", later.bytes, later.n);
     if (lengths[i] == 3) {
       tandem_session_truncate(v.s, 1, NULL);
-      text no_logits = bytes_of(v.s);
+      text no_logits = saved_bytes(v.s);
       write_seed(to, "no-logits", no_logits.bytes, no_logits.n);
       text_free(&no_logits);
     }
     text_free(&later);
-    close_victim(&v);
+    saved_close_victim(&v);
   }
   return 0;
 }
 
-static int make_folder(void **state) {
-  (void)state;
-  if (!mkdtemp(folder)) return -1;
-  snprintf(saved_path, sizeof saved_path, "%s/saved", folder);
-  return 0;
-}
-
-static int remove_folder(void **state) {
-  (void)state;
-  unlink(saved_path);
-  return rmdir(folder);
-}
-
 int main(int argc, char **argv) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(every_cache_type_goes_on_with_the_same_bits), cmocka_unit_test(every_architecture_and_length_does),
-      cmocka_unit_test(a_smaller_pool_takes_what_the_window_sees),   cmocka_unit_test(drafters_come_and_go),
+      cmocka_unit_test(every_cache_type_goes_on_with_the_same_bits),
+      cmocka_unit_test(every_architecture_and_length_does),
+      cmocka_unit_test(a_smaller_pool_takes_what_the_window_sees),
+      cmocka_unit_test(drafters_come_and_go),
       cmocka_unit_test(a_drafter_forgets_what_was_replaced),
-      cmocka_unit_test(equal_sessions_give_equal_bytes),             cmocka_unit_test(a_file_cut_anywhere_is_refused),
-      cmocka_unit_test(a_flipped_byte_is_refused),                   cmocka_unit_test(each_other_thing_is_named_with_both_values),
-      cmocka_unit_test(another_training_of_the_same_shape_is_refused), cmocka_unit_test(lies_under_right_checksums_are_refused),
-      cmocka_unit_test(sections_of_later_versions),                  cmocka_unit_test(no_room_in_the_pool_is_refused),
-      cmocka_unit_test(every_failing_call_is_clean),                 cmocka_unit_test(killed_at_any_byte_of_a_save),
-      cmocka_unit_test(killed_at_any_moment),                        cmocka_unit_test(corpus_of_the_fuzz_target),
+      cmocka_unit_test(a_draft_head_finds_its_row_or_waits),
+      cmocka_unit_test(a_vast_file_is_refused_at_once),
+      cmocka_unit_test(equal_sessions_give_equal_bytes),
+      cmocka_unit_test(a_file_cut_anywhere_is_refused),
+      cmocka_unit_test(a_flipped_byte_is_refused),
+      cmocka_unit_test(each_other_thing_is_named_with_both_values),
+      cmocka_unit_test(another_training_of_the_same_shape_is_refused),
+      cmocka_unit_test(lies_under_right_checksums_are_refused),
+      cmocka_unit_test(sections_of_later_versions),
+      cmocka_unit_test(no_room_in_the_pool_is_refused),
+      cmocka_unit_test(corpus_of_the_fuzz_target),
   };
   if (argc == 3 && !strcmp(argv[1], "--corpus")) return write_corpus(argv[2]);
-  return cmocka_run_group_tests_name("save", tests, make_folder, remove_folder);
+  return cmocka_run_group_tests_name("save", tests, saved_make_folder, saved_remove_folder);
 }

@@ -20,7 +20,7 @@ status cli_session_check(const cli_options *o, error *err) {
 status cli_session_resume(tandem_session *session, const cli_options *o, error *err) {
   if (!o->session || !os_exists(o->session)) return TANDEM_OK;
   TRY(tandem_session_load(session, o->session, err));
-  fprintf(stderr, "session %s: %" PRId64 " tokens resumed\n", o->session, tandem_session_length(session));
+  if (!o->json) fprintf(stderr, "session %s: %" PRId64 " tokens resumed\n", o->session, tandem_session_length(session));
   return TANDEM_OK;
 }
 
@@ -28,6 +28,6 @@ status cli_session_save(tandem_session *session, const cli_options *o, int32_t l
   if (!o->session) return TANDEM_OK;
   if (missing) TRY(tandem_session_decode(session, &last, 1, NULL, NULL, err));
   TRY(tandem_session_save(session, o->session, err));
-  fprintf(stderr, "session %s: %" PRId64 " tokens saved\n", o->session, tandem_session_length(session));
+  if (!o->json) fprintf(stderr, "session %s: %" PRId64 " tokens saved\n", o->session, tandem_session_length(session));
   return TANDEM_OK;
 }

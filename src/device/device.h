@@ -70,8 +70,6 @@ typedef struct device_ops {
    * type's own encoding: out of the block, and into it. Exact, so that saved cells do not depend on the device. */
   device_cells_get *cells_get;
   device_cells_put *cells_put;
-  /* The k_dim (v: v_dim) values of one cell of one head, widened exactly. For hashing and tests, not for speed. */
-  void (*read_cell)(const op_cache *c, const void *store, int32_t page, int32_t head, int32_t cell, bool v, float *x);
   /* What the machine can do, as tandem_measure_ceiling says. */
   status (*ceiling)(device *d, tandem_ceiling what, double seconds, double *per_second, error *err);
 } device_ops;

@@ -100,7 +100,7 @@ static void add_ask(tandem_engine *e, int32_t i_part, int32_t place, int32_t *n)
   if (p->asks[place] < 1) return;
   e->ask_of[*n] = i_part;
   e->asks[(*n)++] = (spec_ask){.sequence = s->sequence, .tokens = s->tokens, .n = s->n, .k = p->asks[place], .sampler = s->sampler,
-                               .hidden = s->has_logits ? s->hidden : NULL, .depth = by_rule ? &s->speculation.depth : NULL, .costs = &e->costs,
+                               .hidden = engine_hidden(s), .depth = by_rule ? &s->speculation.depth : NULL, .costs = &e->costs,
                                .p_min = s->speculation.policy.bounds.p_min};
 }
 

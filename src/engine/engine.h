@@ -83,7 +83,8 @@ struct tandem_session {
   int64_t n;
   float *logits;                   /* [n_vocab] of the last token */
   float *hidden;                   /* [n_embd] its row after the last norm; NULL: the plan does not keep it */
-  bool has_logits;                 /* and hidden */
+  bool has_logits;
+  bool has_hidden;                 /* counts while there are logits: engine_hidden asks both */
   bool drafted;                    /* the token being handed out was guessed */
   engine_speculation speculation;
   sampler *sampler;
@@ -101,6 +102,8 @@ status engine_take_cells(tandem_session *s, int32_t n, error *err);
 void engine_rewind(tandem_session *s, int64_t n, int32_t row);
 /* Row `row` of the engine's logits (and hidden rows) becomes the session's. */
 void engine_keep_row(tandem_session *s, int32_t row);
+/* The hidden row of the last token, or NULL. */
+static inline const float *engine_hidden(const tandem_session *s) { return s->has_logits && s->has_hidden ? s->hidden : NULL; }
 /* Tells the drafters that the session has tokens from .. n - 1 now, or that its history is another (from < 0). */
 void engine_tell_drafters(tandem_session *s, int64_t from);
 

@@ -1,4 +1,4 @@
-/* save.c: a session as a file. Little-endian, nothing aligned, no padding. The input of engine_load is hostile: every number in
+/* save.c: a session as a file, and its cells as a hash. Little-endian, nothing aligned, no padding. The input of engine_load is hostile: every number in
  * it is held against the engine's own before it is used, and nothing is allocated by a number from the file but the tokens,
  * which the context bounds.
  *
@@ -209,7 +209,7 @@ static status write_cells(writing *w, size_t n_bytes, void *scratch) {
   TRY(begin_section(w, SECTION_CELLS, n_bytes));
   for (int g = 0; g < w->s->engine->plan->n_groups; g++) {
     kv_cells c = cells_of(w->s, g);
-    TRY(kv_save(&c, scratch, put, w, w->err));
+    TRY(kv_save(&c, kv_pages_first(c.pages, c.sequence), scratch, put, w, w->err));
   }
   return end_section(w);
 }
@@ -221,7 +221,7 @@ status engine_save(const tandem_session *s, kv_sink *sink, void *user, error *er
   writing w = {.s = s, .sink = sink, .user = user, .err = err};
   size_t cells, scratch_bytes, tokens = (size_t)s->n * sizeof *s->tokens;
   size_t logits = s->has_logits ? (size_t)e->model->n_vocab * sizeof(float) : 0;
-  size_t hidden = s->has_logits && s->hidden ? hidden_bytes(e) : 0;
+  size_t hidden = engine_hidden(s) ? hidden_bytes(e) : 0;
   void *scratch;
   status st;
   TRY(count_cells(s, &cells, &scratch_bytes, err));
@@ -254,6 +254,32 @@ tandem_status tandem_session_save(const tandem_session *s, const char *path, tan
   if (!st) st = os_writer_commit(&w, err);
   os_writer_close(&w);
   return st;
+}
+
+/* ---- hashing ----------------------------------------------------------------------------------------------------- */
+
+static status to_hash(void *user, const void *bytes, size_t n, error *err) {
+  (void)err;
+  checksum_add(user, bytes, n);
+  return TANDEM_OK;
+}
+
+/* Of what a window shows to the next token; where the pages in front of that begin depends on how the tokens came. */
+static int64_t first_seen(const plan_group *g, int64_t n) { return g->window > 0 && n >= g->window ? n - g->window + 1 : 0; }
+
+uint64_t tandem_session_hash(const tandem_session *s) {
+  const plan *p = s->engine->plan;
+  size_t unused, scratch_bytes;
+  void *scratch;
+  checksum sum;
+  if (count_cells(s, &unused, &scratch_bytes, NULL) || base_alloc(&scratch, scratch_bytes, "hashing", NULL)) return 0;
+  checksum_open(&sum, 0);
+  for (int g = 0; g < p->n_groups; g++) {
+    kv_cells c = cells_of(s, g);
+    kv_save(&c, first_seen(&p->groups[g], s->n), scratch, to_hash, &sum, NULL);
+  }
+  base_free(scratch);
+  return checksum_value(&sum);
 }
 
 /* ---- reading: checks, which change nothing ----------------------------------------------------------------------- */
@@ -466,10 +492,8 @@ static void restore(const reading *r) {
   engine_tell_drafters(s, -1);
   s->has_logits = r->sections[SECTION_LOGITS].bytes != NULL;
   if (s->has_logits) memcpy(s->logits, r->sections[SECTION_LOGITS].bytes, (size_t)s->engine->model->n_vocab * sizeof(float));
-  if (!s->hidden) return;
-  const uint8_t *hidden = r->sections[SECTION_HIDDEN].bytes;
-  if (hidden) memcpy(s->hidden, hidden, hidden_bytes(s->engine));
-  else memset(s->hidden, 0, hidden_bytes(s->engine)); /* the next guess is a bad one, no more */
+  s->has_hidden = s->hidden && r->sections[SECTION_HIDDEN].bytes; /* without it a draft head waits for the next token */
+  if (s->has_hidden) memcpy(s->hidden, r->sections[SECTION_HIDDEN].bytes, hidden_bytes(s->engine));
 }
 
 /* Cheap checks first: a file of another model is refused before gigabytes of its cells are read. */

@@ -116,6 +116,7 @@ void engine_keep_row(tandem_session *s, int32_t row) {
   size_t n_vocab = (size_t)e->model->n_vocab;
   memcpy(s->logits, e->memory.logits + (size_t)row * n_vocab, n_vocab * sizeof(float));
   s->has_logits = true;
+  s->has_hidden = s->hidden != NULL;
   if (!s->hidden) return;
   const op_value *h = &e->plan->values[e->plan->hidden];
   memcpy(s->hidden, (const char *)e->memory.hidden + h->offset + (size_t)row * h->stride, (size_t)h->cols * sizeof(float));
@@ -264,7 +265,8 @@ tandem_status tandem_session_fork(tandem_session **session, const tandem_session
   }
   if (n == source->n && source->has_logits) {
     memcpy(s->logits, source->logits, (size_t)s->engine->model->n_vocab * sizeof(float));
-    if (s->hidden) memcpy(s->hidden, source->hidden, (size_t)s->engine->model->keys.n_embd * sizeof(float));
+    s->has_hidden = source->has_hidden;
+    if (s->has_hidden) memcpy(s->hidden, source->hidden, (size_t)s->engine->model->keys.n_embd * sizeof(float));
     s->has_logits = true;
   }
   *session = s;

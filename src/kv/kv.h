@@ -131,8 +131,9 @@ typedef status kv_sink(void *user, const void *bytes, size_t n, error *err);
 bool kv_saved_bytes(const kv_cells *c, int64_t n, size_t *n_bytes);
 /* Bytes of scratch that kv_save needs: one page of rows. */
 size_t kv_save_scratch(const kv_cells *c);
-/* Hands the cells first .. length - 1 to the sink. Equal cells give equal bytes, whatever pages they lie on. */
-status kv_save(const kv_cells *c, void *scratch, kv_sink *sink, void *user, error *err);
+/* Hands the cells first .. length - 1 to the sink, first being at least kv_pages_first. Equal cells give equal bytes, whatever pages
+ * they lie on. */
+status kv_save(const kv_cells *c, int64_t first, void *scratch, kv_sink *sink, void *user, error *err);
 /* The sequence gets positions first .. length - 1, which kv_pages_restore_check has accepted. `bytes` are those of positions
  * saved .. length - 1 with saved <= first: what lies before `first` is left out. Cannot fail. */
 void kv_restore(const kv_cells *c, int64_t saved, int64_t first, int64_t length, const void *bytes);

@@ -56,8 +56,8 @@ size_t kv_save_scratch(const kv_cells *c) {
   return most;
 }
 
-static status save_side(const kv_cells *c, const side *s, void *scratch, kv_sink *sink, void *user, error *err) {
-  int64_t first = kv_pages_first(c->pages, c->sequence), length = kv_pages_length(c->pages, c->sequence);
+static status save_side(const kv_cells *c, const side *s, int64_t first, void *scratch, kv_sink *sink, void *user, error *err) {
+  int64_t length = kv_pages_length(c->pages, c->sequence);
   for (int64_t block = first / KV_PAGE; block * KV_PAGE < length && first < length; block++) {
     int32_t from, to;
     cells_of(block, first, length, &from, &to);
@@ -69,11 +69,11 @@ static status save_side(const kv_cells *c, const side *s, void *scratch, kv_sink
   return TANDEM_OK;
 }
 
-status kv_save(const kv_cells *c, void *scratch, kv_sink *sink, void *user, error *err) {
+status kv_save(const kv_cells *c, int64_t first, void *scratch, kv_sink *sink, void *user, error *err) {
   for (int32_t i = 0; i < c->shape->n_layers; i++)
     for (int v = 0; v < 2; v++) {
       side s = side_of(c, i, v);
-      TRY(save_side(c, &s, scratch, sink, user, err));
+      TRY(save_side(c, &s, first, scratch, sink, user, err));
     }
   return TANDEM_OK;
 }

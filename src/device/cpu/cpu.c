@@ -238,12 +238,6 @@ static status cpu_run_batch(device *d, const device_program *p, const device_bin
   return TANDEM_OK;
 }
 
-static void cpu_read(const op_cache *c, const void *store, int32_t page, int32_t head, int32_t cell, bool v, float *x) {
-  const char *block = (const char *)store + (v ? c->v_offset + (size_t)page * c->v_page + (size_t)head * c->v_block
-                                                : c->k_offset + (size_t)page * c->k_page + (size_t)head * c->k_block);
-  cpu_read_cell(v ? c->v_type : c->k_type, v, block, cell, x, v ? c->v_dim : c->k_dim);
-}
-
 const device_ops cpu_device_ops = {
     .name = "cpu",
     .open = cpu_open,
@@ -256,6 +250,5 @@ const device_ops cpu_device_ops = {
     .run = cpu_run_batch,
     .cells_get = cpu_cells_get,
     .cells_put = cpu_cells_put,
-    .read_cell = cpu_read,
     .ceiling = cpu_ceiling,
 };

@@ -89,9 +89,6 @@ void cpu_avx512_mm(cpu_kernels *k);
 void cpu_avx512_attn(cpu_kernels *k);
 void cpu_avx512_row(cpu_kernels *k);
 
-/* scalar/attn.c: a cell of a block, widened. */
-void cpu_read_cell(quant_type type, bool v, const void *block, int cell, float *x, int dim);
-
 /* One row of a weight as f32 (embedding): from row-major blocks or out of panels. */
 void cpu_decode_row(const op_value *w, const void *bytes, int64_t row, float *y);
 

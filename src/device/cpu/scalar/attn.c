@@ -35,13 +35,6 @@ static float v_q8_0(const void *v, int p, int d, int dim) {
 
 typedef float element_fn(const void *block, int p, int d, int dim);
 
-void cpu_read_cell(quant_type type, bool v, const void *block, int cell, float *x, int dim) {
-  static element_fn *const of_k[QUANT_TYPE_END] = {[QUANT_F32] = k_f32, [QUANT_F16] = k_f16, [QUANT_BF16] = k_bf16, [QUANT_Q8_0] = k_q8_0};
-  static element_fn *const of_v[QUANT_TYPE_END] = {[QUANT_F32] = v_f32, [QUANT_F16] = v_f16, [QUANT_BF16] = v_bf16, [QUANT_Q8_0] = v_q8_0};
-  element_fn *at = v ? of_v[type] : of_k[type];
-  for (int d = 0; d < dim; d++) x[d] = at(block, cell, d, dim);
-}
-
 /* ---- score and value ------------------------------------------------------------------------------------------------ */
 
 static inline void score(element_fn *at, const void *k, int dim, int n_sub, const float *const *q, float *const *s,
