@@ -234,6 +234,31 @@ static void conditions_are_exact(void **state) {
   assert_true(solve(w, edge, TANDEM_OK).granted.drafter && !solve(w, edge - 1, TANDEM_OK).granted.drafter);
 }
 
+/* Each budget lies in one stage, and that is what it is granted. */
+static void stages_are_what_is_granted(void **state) {
+  (void)state;
+  for (int k = 0; k < 4; k++) {
+    plan_fit_wish w = a_wish();
+    if (k & 1) make_companion(&w);
+    w.ngrams = k & 2 ? 16 << 20 : 0;
+    plan_fit all = solve(w, UINT64_MAX - 1, TANDEM_OK);
+    for (int32_t i = 0; i < all.n_stages; i++) {
+      const plan_fit_stage *s = &all.stages[i];
+      assert_int_equal(s->to, i ? all.stages[i - 1].from : UINT64_MAX);
+      uint64_t budgets[] = {s->from, s->to - 1, s->full, s->full - 1, s->short_of_drafter, s->short_of_drafter - 1, s->from + (s->to - s->from) / 3};
+      for (size_t b = 0; b < COUNT_OF(budgets); b++) {
+        if (budgets[b] < s->from || budgets[b] >= s->to) continue;
+        plan_fit_choice c = solve(w, budgets[b], TANDEM_OK).granted;
+        assert_true(c.drafter == s->least.drafter && c.ngrams == s->least.ngrams && c.type == s->least.type && c.shape == s->least.shape);
+        assert_int_equal(c.n_context == 131072, budgets[b] >= s->full);
+        if (c.drafter) assert_int_equal(c.n_context < 8192, budgets[b] < s->short_of_drafter);
+      }
+    }
+    assert_true(all.n_stages > 5);
+    solve(w, all.stages[all.n_stages - 1].from - 1, TANDEM_ERROR_MEMORY);
+  }
+}
+
 static void without_leave_the_types_stay(void **state) {
   (void)state;
   plan_fit_wish w = a_wish();
@@ -684,6 +709,7 @@ int main(int argc, char **argv) {
       cmocka_unit_test(the_largest_context_is_granted),
       cmocka_unit_test(gives_way_in_the_stated_order),
       cmocka_unit_test(conditions_are_exact),
+      cmocka_unit_test(stages_are_what_is_granted),
       cmocka_unit_test(without_leave_the_types_stay),
       cmocka_unit_test(an_exact_wish_is_met_or_an_error_that_says_what_would),
       cmocka_unit_test(a_drafter_has_no_context_of_its_own),
