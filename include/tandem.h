@@ -290,6 +290,17 @@ typedef enum tandem_stop {
 TANDEM_API tandem_status tandem_session_generate(tandem_session *session, int64_t n_max, tandem_text_fn *on_text, void *user,
                                                  int64_t *n_generated, tandem_stop *stop, tandem_error *error);
 
+/* ---- sessions on disk -------------------------------------------------------------------------------------------- */
+
+/* Writes the session to a file: its tokens, their cells, the logits of the last one. Through PATH.unfinished beside it, fsync
+ * and rename: at any moment path is the old file or the new one. Equal sessions give equal bytes. */
+TANDEM_API tandem_status tandem_session_save(const tandem_session *session, const char *path, tandem_error *error);
+
+/* Replaces what the session holds by what a file holds; it then goes on bit for bit as the saved one would have. The engine
+ * must have the same model (its file's keys and tensors, and a sample of the weights' bytes, are compared) and K/V types, and a
+ * context that holds the tokens. Sampling is not part of a file. Everything is checked before the session is touched: a file
+ * that is damaged or belongs to something else is refused, and nothing has changed. */
+TANDEM_API tandem_status tandem_session_load(tandem_session *session, const char *path, tandem_error *error);
 /* ---- speculation ------------------------------------------------------------------------------------------------- */
 
 enum { TANDEM_MAX_DRAFT = 64, TANDEM_DRAFT_POSITIONS = 16 };
@@ -362,15 +373,17 @@ TANDEM_API uint64_t tandem_session_hash(const tandem_session *session);
 
 /* ---- measuring --------------------------------------------------------------------------------------------------- */
 
-/* What this machine can do at most, measured now with `n_threads` threads for about a second. */
-typedef struct tandem_ceilings {
-  double read_gb_per_second; /* reading memory, 1e9 bytes */
-  double int8_tops;          /* int8 multiply and add, 1e12 operations (two a multiply-add) */
-  double f32_gflops;         /* f32 fused multiply-add, 1e9 operations */
-} tandem_ceilings;
+/* What this machine can do at most, measured now, for about `seconds`, by the engine's threads: an average, to be held
+ * against what the engine did just before or after. Evaluates tokens in no sense, but wants the engine for itself as those
+ * calls do; the first reading maps a buffer larger than all caches, which the engine keeps. */
+typedef enum tandem_ceiling {
+  TANDEM_CEILING_READ, /* reading memory, bytes a second */
+  TANDEM_CEILING_INT8, /* int8 multiply and add, operations a second (two a multiply-add) */
+  TANDEM_CEILING_F32   /* f32 fused multiply-add, operations a second (two each) */
+} tandem_ceiling;
 
-TANDEM_API tandem_status tandem_measure_ceilings(const char *cpu, int32_t n_threads, tandem_ceilings *ceilings,
-                                                 tandem_error *error);
+TANDEM_API tandem_status tandem_measure_ceiling(tandem_engine *engine, tandem_ceiling what, double seconds, double *per_second,
+                                                tandem_error *error);
 
 /* A pool of K/V pages after many random appends, verifications with rollback, truncations and forks. */
 typedef struct tandem_pool_report {

@@ -324,4 +324,58 @@ check "no page is lost or unusable" grep -q '"unusable":0,"lost":0,' "$work/shar
 check "the plot is a picture" grep -q '^</svg>' "$work/share.svg"
 exits 2 "no drafter" bench share -m $model
 
+# ---- sessions on disk
+talk() { "$tandem" run -m $model --temp 0.8 --seed 3 --session "$work/talk" "$@" 2>"$work/err"; }
+alone() { "$tandem" run -m $model --temp 0.8 --seed 3 "$@" 2>/dev/null; }
+talk -p "Once upon a time" -n 30 --ignore-eos >"$work/one"
+check "a session is created" test -f "$work/talk"
+check "and said to be saved" grep -qE "^session .*talk: 3[0-9] tokens saved\$" "$work/err"
+talk -p "" -n 30 --ignore-eos >"$work/two"
+check "it is resumed, which is said" grep -qE "^session .*talk: 3[0-9] tokens resumed\$" "$work/err"
+cat "$work/one" "$work/two" >"$work/both"
+alone -p "Once upon a time" -n 60 --ignore-eos >"$work/whole"
+check "the text of two runs is that of one" cmp "$work/both" "$work/whole"
+cp "$work/talk" "$work/kept"
+talk -p " The king" -n 5 --json >"$work/s.json"
+check "a prompt continues the conversation" sh -c "grep -qE '\"n_prompt\":[1-9],\"n_resumed\":6[0-9],' '$work/s.json'"
+check "with the same bits from one thread" sh -c "cp '$work/kept' '$work/t1' && '$tandem' run -m $model --temp 0.8 --seed 3 --session '$work/t1' -p ' The king' -n 5 -t 1 --json 2>/dev/null | grep -q '\"logits_hash\":\"$(value logits_hash "$work/s.json")\"'"
+check "and leaves the same file" cmp "$work/talk" "$work/t1"
+stays() { # stays CODE TEXT ARGUMENT...: refused, and the file is as it was
+  cp "$work/kept" "$work/talk"
+  exits "$@"
+  check "the session stays as it was" cmp "$work/talk" "$work/kept"
+  check "nothing lies beside it" [ ! -e "$work/talk.unfinished" ]
+}
+stays 65 "keys in the cache: f16.*q8_0" run -m $model -p x -n 1 --session "$work/talk" --kv-type q8_0
+stays 65 "another model" run -m models/tales-draft.gguf -p x -n 1 --session "$work/talk"
+stays 2 "tokens: 6[0-9] are saved, the context holds 40" run -m $model -p x -n 1 -c 40 --session "$work/talk"
+stays 2 "after the session's 6.*the context holds 80; -c" run -m $model -c 80 --session "$work/talk" -n 1 -p "a b c d e f g h i j k l m n o p q r s t u v w x y z"
+head -c 1000 "$work/talk" >"$work/cut"
+exits 65 "cut.*1000, must be [0-9]+ .offset" run -m $model -p x -n 1 --session "$work/cut"
+check "a damaged file is left alone" [ "$(wc -c <"$work/cut")" -eq 1000 ]
+exits 74 "nowhere" run -m $model -p x -n 1 --session "$work/nowhere/talk"
+exits 74 "directory" run -m $model -p x -n 1 --session "$work"
+exits 2 "no file" run -m $model -p x -n 1 --session -
+printf 'half' >"$work/talk.unfinished" # what a killed run leaves
+talk -p "" -n 1 >"$work/out"
+check "litter of a killed run goes" [ ! -e "$work/talk.unfinished" ]
+rm -f "$work/talk"
+talk -p "Once" -n 20 -c 16 --ignore-eos >"$work/out"
+check "a full context is saved" grep -q ": 16 tokens saved" "$work/err"
+rm -f "$work/talk"
+timeout --preserve-status -s INT 0.3 "$tandem" run -m $model -t 1 --cpu scalar --no-draft -p "Once" -n -1 -c 0 --ignore-eos --session "$work/talk" >"$work/out" 2>"$work/err"
+code=$?
+check "Ctrl-C in an answer: exit 130" test $code -eq 130
+check "what was said until then is saved" grep -q "tokens saved" "$work/err"
+talk -p "" -n 2 -c 0 >"$work/out"
+check "and can be gone on with" test $? -eq 0
+
+awk '/^```/ { inside = 0 } inside; /^\$ tandem run .*--session/ { inside = 1 }' README.md | grep -v '^\$' >"$work/promised"
+sed -nE 's/^\$ tandem (run .*--session tale.*)/\1/p' README.md >"$work/runs"
+while read -r arguments; do
+  eval "\"$tandem\" $(printf %s "$arguments" | sed "s|--session tale|--session $work/tale|")" </dev/null >"$work/a" 2>"$work/err"
+  { grep resumed "$work/err"; cat "$work/a"; echo; grep saved "$work/err"; } | sed "s|$work/||" # as a terminal shows it
+done <"$work/runs" >"$work/out"
+check "the README's conversation is what happens" cmp "$work/promised" "$work/out"
+
 finish

@@ -44,6 +44,7 @@ if command -v pkg-config >/dev/null 2>&1; then
   check "examples/minimal.c against the static library" \
     "$cc" -std=c17 examples/minimal.c $(pkg-config --cflags tandem) "$libdir/libtandem.a" $(pkg-config --libs-only-l --static tandem | sed 's/-ltandem//') -o "$work/static"
   check "it runs, too" run_minimal "$work/static"
+  check "and no library of checksums" sh -c "! ldd '$work/static' '$libdir/libtandem.so' | grep -q xxhash"
   check "and needs no libtandem.so" sh -c "! ldd '$work/static' | grep -q libtandem"
 else
   skip "pkg-config: not installed"

@@ -39,7 +39,7 @@ typedef struct model {
   int64_t next_value;
   int n_lent;
   uint64_t generation, random;
-  long outcomes[TANDEM_ERROR_INTERNAL + 1], n_copies, n_released;
+  long outcomes[TANDEM_ERROR_INTERNAL + 1], n_copies, n_released, n_restored;
   kv_pages *p;
 } model;
 
@@ -219,6 +219,47 @@ static void try_slide(model *m, int seq, int64_t from) {
   }
 }
 
+static void try_restore(model *m, int seq, int64_t first, int64_t length) {
+  model_sequence *s = &m->sequences[seq];
+  bool sees = length >= 0 && first >= 0 && first <= length; /* would the next position find all its cells? */
+  for (int64_t i = 0; sees && i < first; i++) sees = m->shape.window > 0 && i <= length - m->shape.window;
+  int64_t n_needed = 0, n_there = model_free(m);
+  for (int64_t i = first; sees && i < length; i++) n_needed += i == first || i % KV_PAGE == 0;
+  for (int block = 0; block < BLOCKS; block++) n_there += s->page[block] >= 0 && m->pages[s->page[block]].n_owners == 1;
+  status wanted = length > m->shape.n_positions ? TANDEM_ERROR_CONTEXT
+                  : !sees                       ? TANDEM_ERROR_ARGUMENT
+                  : n_needed > n_there          ? TANDEM_ERROR_BUSY
+                                                : TANDEM_OK;
+  error err = {0};
+  assert_int_equal(kv_pages_restore_check(m->p, seq, first, length, NULL), wanted);
+  expect(m, kv_pages_restore(m->p, seq, first, length, &err), wanted, &err);
+  if (wanted != TANDEM_OK) return;
+  m->n_restored++;
+  m->generation++;
+  for (int64_t block = 0; block < BLOCKS; block++) model_disown(m, seq, block);
+  s->length = length;
+  const int32_t *table = kv_pages_table(m->p, seq);
+  for (int64_t i = 0; i < length; i++) {
+    s->gone[i] = i < first;
+    if (i < first) continue;
+    if (s->page[i / KV_PAGE] < 0) {
+      int page = 0;
+      while (m->pages[page].n_owners > 0) page++;
+      model_own(m, seq, i / KV_PAGE, page);
+      assert_in_range(table[i / KV_PAGE], 0, m->shape.n_pages - 1);
+      m->pages[page].id = table[i / KV_PAGE];
+    }
+    s->value[i] = m->cells[table[i / KV_PAGE]][i % KV_PAGE] = m->next_value++;
+  }
+}
+
+static void random_restore(model *m, int seq) {
+  int64_t length = (int64_t)draw(m, (uint64_t)m->shape.n_positions + 3) - 1, first = 0;
+  if (draw(m, 4)) first = kv_pages_least(m->p, length);
+  if (draw(m, 4) == 0) first += (int64_t)draw(m, 400) - 200;
+  try_restore(m, seq, first, length);
+}
+
 static void try_loan(model *m, bool lend) {
   error err = {0};
   if (lend) {
@@ -247,7 +288,9 @@ static void random_operation(model *m) {
     try_truncate(m, seq, draw(m, 3) && back <= length ? length - back : any);
   } else if (kind < 90) {
     try_slide(m, seq, draw(m, 8) == 0 ? length + 1000 : draw(m, 2) ? length : any + 2);
-  } else if (kind < 95) {
+  } else if (kind < 93) {
+    random_restore(m, seq);
+  } else if (kind < 96) {
     try_truncate(m, seq, 0);
   } else {
     try_loan(m, draw(m, 2));
@@ -285,19 +328,20 @@ static void run_model(model *m, size_t i) {
 static void pages_agree_with_the_reference(void **state) {
   (void)state;
   static model m;
-  long copies = 0, released = 0, busy = 0, context = 0;
+  long copies = 0, released = 0, restored = 0, busy = 0, context = 0;
   int n_operations = 0;
   for (size_t i = 0; i < COUNT_OF(runs); i++) {
     run_model(&m, i);
     copies += m.n_copies;
     released += m.n_released;
+    restored += m.n_restored;
     busy += m.outcomes[TANDEM_ERROR_BUSY];
     context += m.outcomes[TANDEM_ERROR_CONTEXT];
     n_operations += runs[i].n_operations;
   }
   assert_int_equal(n_operations, 1000000);
   /* The mixture must have met every path often, or the run says nothing. */
-  assert_true(copies > 10000 && released > 10000 && busy > 10000 && context > 10000);
+  assert_true(copies > 10000 && released > 10000 && restored > 2000 && busy > 10000 && context > 10000);
 }
 
 /* ---- pages, one behaviour each ------------------------------------------------------------------------------------ */
@@ -464,6 +508,45 @@ static void a_window_lets_go_of_what_nobody_sees(void **state) {
   assert_int_equal(kv_pages_close(p, NULL), TANDEM_OK);
 }
 
+static void a_restored_sequence_goes_on_as_it_would_have(void **state) {
+  (void)state;
+  kv_pages *p = open_pages(4, 2, 2000, 100);
+  kv_copy copy;
+  error err;
+  assert_int_equal(kv_pages_least(p, 99), 0);
+  assert_int_equal(kv_pages_least(p, 354), 0);
+  assert_int_equal(kv_pages_least(p, 355), 256);
+  assert_int_equal(kv_pages_least(p, 1000), 768);
+  assert_int_equal(kv_pages_restore(p, 0, 902, 1000, &err), TANDEM_ERROR_ARGUMENT); /* position 1000 sees 901 */
+  assert_non_null(strstr(err.text, "1000 positions to restore from 902"));
+  assert_non_null(strstr(err.text, "0 .. 901"));
+  assert_int_equal(kv_pages_restore(p, 0, 0, 2001, &err), TANDEM_ERROR_CONTEXT);
+  assert_int_equal(kv_pages_restore(p, 0, 0, INT64_MIN, &err), TANDEM_ERROR_ARGUMENT);
+  assert_int_equal(kv_pages_restore(p, 0, 511, 1537, &err), TANDEM_ERROR_BUSY); /* blocks 1 .. 6 */
+  assert_non_null(strstr(err.text, "need 6 "));
+  assert_non_null(strstr(err.text, "4 of 4"));
+  assert_int_equal(kv_pages_generation(p), 0);
+  assert_int_equal(kv_pages_restore(p, 0, 901, 1000, &err), TANDEM_OK);
+  assert_int_equal(kv_pages_free(p), 3);
+  assert_int_equal(kv_pages_first(p, 0), 901);
+  assert_int_equal(kv_pages_append(p, 0, 24, &copy, &err), TANDEM_OK);
+  assert_int_equal(kv_pages_free(p), 3);
+  kv_pages_slide(p, 0, 1024); /* still sees 925 */
+  assert_int_equal(kv_pages_first(p, 0), 901);
+  kv_pages_slide(p, 0, 2000);
+  assert_int_equal(kv_pages_first(p, 0), 901);
+  assert_int_equal(kv_pages_append(p, 0, 99, &copy, &err), TANDEM_OK);
+  kv_pages_slide(p, 0, 1123);
+  assert_int_equal(kv_pages_first(p, 0), 1024);
+  assert_int_equal(kv_pages_restore(p, 0, 256, 1000, &err), TANDEM_OK); /* three pages, its own among them */
+  assert_int_equal(kv_pages_fork(p, 0, 1, 1000, &err), TANDEM_OK);
+  assert_int_equal(kv_pages_restore(p, 1, 0, 513, &err), TANDEM_ERROR_BUSY); /* the shared ones do not come back */
+  assert_int_equal(kv_pages_restore(p, 1, 0, 200, &err), TANDEM_OK);
+  assert_int_equal(kv_pages_restore(p, 0, 0, 0, &err), TANDEM_OK);
+  assert_int_equal(kv_pages_free(p), 3);
+  assert_int_equal(kv_pages_close(p, NULL), TANDEM_OK);
+}
+
 /* ---- store -------------------------------------------------------------------------------------------------------- */
 
 static void the_layout_is_as_drawn(void **state) {
@@ -574,15 +657,108 @@ static void a_copy_moves_one_page_of_every_layer(void **state) {
   base_free(wanted);
 }
 
+/* ---- saving ------------------------------------------------------------------------------------------------------- */
+
+static status collect(void *user, const void *bytes, size_t n, error *err) { return text_add(user, bytes, n, err); }
+
+static void save_cells(const kv_cells *c, text *out) {
+  void *scratch;
+  size_t n_bytes;
+  assert_int_equal(base_alloc(&scratch, kv_save_scratch(c), "test", NULL), TANDEM_OK);
+  assert_int_equal(kv_save(c, scratch, collect, out, NULL), TANDEM_OK);
+  assert_true(kv_saved_bytes(c, kv_pages_length(c->pages, c->sequence) - kv_pages_first(c->pages, c->sequence), &n_bytes));
+  assert_int_equal(out->n, n_bytes);
+  base_free(scratch);
+}
+
+static void fill_noise(uint8_t *bytes, size_t n, uint32_t seed) {
+  for (size_t i = 0; i < n; i++) bytes[i] = (uint8_t)((i + seed) * 2654435761u >> 13);
+}
+
+/* Saved from one pool, restored into another, with other garbage around the cells, saved again. */
+static void cells_survive(quant_type k_type, quant_type v_type, int64_t first, int64_t length) {
+  kv_store_shape shape = {9, 2, k_type, v_type};
+  kv_layer layers[2] = {{.n_heads = 1, .k_dim = 64, .v_dim = 32}, {.n_heads = 3, .k_dim = 32, .v_dim = 96}};
+  kv_cells c[2];
+  text saved[3] = {0};
+  size_t n_bytes, n_saved;
+  assert_int_equal(kv_store_layout(&shape, layers, &n_bytes, NULL), TANDEM_OK);
+  for (int i = 0; i < 2; i++) {
+    c[i] = (kv_cells){.pages = open_pages(9, 4, 2000, first ? 100 : 0), .sequence = i, .shape = &shape, .layers = layers,
+                      .ops = device_find("cpu")};
+    kv_copy copy;
+    assert_int_equal(kv_pages_append(c[i].pages, 3, 1 + 256 * i, &copy, NULL), TANDEM_OK); /* other pages than the other's */
+    assert_int_equal(base_alloc(&c[i].store, n_bytes, "test", NULL), TANDEM_OK);
+    fill_noise(c[i].store, n_bytes, (uint32_t)i);
+  }
+  assert_int_equal(kv_pages_restore(c[0].pages, 0, first, length, NULL), TANDEM_OK);
+  save_cells(&c[0], &saved[0]);
+  assert_int_equal(kv_pages_restore_check(c[1].pages, 1, first, length, NULL), TANDEM_OK);
+  kv_restore(&c[1], first, first, length, saved[0].bytes);
+  assert_int_equal(kv_pages_first(c[1].pages, 1), first);
+  save_cells(&c[1], &saved[1]);
+  assert_int_equal(saved[1].n, saved[0].n);
+  assert_memory_equal(saved[1].bytes, saved[0].bytes, saved[0].n);
+  int64_t later = kv_pages_least(c[0].pages, length); /* leaving out what comes before */
+  if (later > first) {
+    kv_restore(&c[1], first, later, length, saved[0].bytes);
+    save_cells(&c[1], &saved[2]);
+    assert_int_equal(kv_pages_restore(c[0].pages, 0, 0, 0, NULL), TANDEM_OK);
+    kv_restore(&c[0], later, later, length, saved[2].bytes);
+    saved[1].n = 0;
+    save_cells(&c[0], &saved[1]);
+    assert_memory_equal(saved[1].bytes, saved[2].bytes, saved[2].n);
+    assert_true(kv_saved_bytes(&c[0], length - later, &n_saved) && saved[2].n == n_saved && n_saved < saved[0].n);
+    /* The rows of the first head of the last layer's V stand at the end of the whole, too. */
+    assert_memory_equal(saved[2].bytes + saved[2].n - 16, saved[0].bytes + saved[0].n - 16, 16);
+  }
+  for (int i = 0; i < 2; i++) {
+    kv_pages_close(c[i].pages, NULL);
+    base_free(c[i].store);
+  }
+  for (int i = 0; i < 3; i++) text_free(&saved[i]);
+}
+
+static void saved_cells_come_back(void **state) {
+  (void)state;
+  static const quant_type types[] = {QUANT_F32, QUANT_F16, QUANT_BF16, QUANT_Q8_0};
+  static const int64_t spans[][2] = {{0, 0}, {0, 1}, {0, 255}, {0, 256}, {0, 257}, {0, 1100}, {256, 700}, {301, 400}, {3, 690}, {512, 1400}};
+  for (size_t k = 0; k < 4; k++)
+    for (size_t v = 0; v < 4; v++)
+      for (size_t i = 0; i < COUNT_OF(spans); i++) cells_survive(types[k], types[v], spans[i][0], spans[i][1]);
+}
+
+static void a_saved_cell_is_a_row_of_its_type(void **state) {
+  (void)state;
+  static const quant_type types[] = {QUANT_F32, QUANT_F16, QUANT_BF16, QUANT_Q8_0};
+  const device_ops *ops = device_find("cpu");
+  static uint8_t block[256 * 64 * 4];
+  uint8_t rows[3 * 64 * 4], back[sizeof rows];
+  for (size_t t = 0; t < 4; t++)
+    for (int v = 0; v < 2; v++) {
+      size_t row = quant_row_bytes(types[t], 64);
+      fill_noise(rows, sizeof rows, (uint32_t)t);
+      memset(block, 0xee, sizeof block);
+      ops->cells_put(NULL, types[t], v, 64, block, 14, 17, rows);
+      ops->cells_get(NULL, types[t], v, 64, block, 14, 17, back);
+      assert_memory_equal(back, rows, 3 * row);
+      size_t n = 0; /* and nothing else was touched */
+      for (size_t i = 0; i < sizeof block; i++) n += block[i] != 0xee;
+      assert_true(n <= 3 * row && n > 3 * row * 9 / 10);
+      if (types[t] != QUANT_Q8_0 && v) assert_memory_equal(block + 14 * row, rows, 3 * row); /* V lies in rows */
+    }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(pages_agree_with_the_reference),       cmocka_unit_test(broken_shapes_are_named),
       cmocka_unit_test(one_allocation_of_the_stated_size),    cmocka_unit_test(a_failed_allocation_leaves_nothing),
       cmocka_unit_test(bad_arguments_change_nothing),         cmocka_unit_test(needed_never_overflows),
       cmocka_unit_test(an_exhausted_pool_names_both_numbers), cmocka_unit_test(a_lent_pool_refuses_to_close),
-      cmocka_unit_test(a_window_lets_go_of_what_nobody_sees), cmocka_unit_test(the_layout_is_as_drawn),
+      cmocka_unit_test(a_window_lets_go_of_what_nobody_sees), cmocka_unit_test(a_restored_sequence_goes_on_as_it_would_have), cmocka_unit_test(the_layout_is_as_drawn),
       cmocka_unit_test(a_layout_that_cannot_be_is_named),     cmocka_unit_test(sizes_are_summed_with_care),
-      cmocka_unit_test(a_copy_moves_one_page_of_every_layer),
+      cmocka_unit_test(a_copy_moves_one_page_of_every_layer), cmocka_unit_test(saved_cells_come_back),
+      cmocka_unit_test(a_saved_cell_is_a_row_of_its_type),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -16,6 +16,7 @@ need cmake has cmake
 need make has make
 need gcc has_compiler
 need libc6-dev has_header stdlib.h
+need libxxhash-dev has_header xxhash.h
 for what in "$@"; do
   case $what in
     build) ;;

@@ -1,4 +1,4 @@
-/* base: what every folder stands on. Errors, memory, checked sizes, arenas, text, JSON out, files, clock, worker pool.
+/* base: what every folder stands on. Errors, memory, checked sizes, arenas, text, checksums, JSON out, files, clock, worker pool.
  *
  * Knows nothing of models. Takes status and error from the public header, so that there is one definition of each. */
 #ifndef BASE_H
@@ -58,7 +58,7 @@ uint64_t base_alloc_count(void);
 
 /* Fault injection for tests: the n-th call from now on (n >= 1) of this kind fails, and if `and_after` all later ones.
  * n = 0 disarms. Returns the number of calls of the kind since the last arm. Not for several threads at once. */
-enum base_fault { FAULT_MEMORY, FAULT_READ, FAULT_COUNT };
+enum base_fault { FAULT_MEMORY, FAULT_READ, FAULT_WRITE, FAULT_COUNT }; /* WRITE: opening, writing, fsync, rename */
 uint64_t base_fault_arm(enum base_fault kind, uint64_t n, bool and_after);
 /* For the gates: counts a call, true if it must fail. */
 bool base_fault_hit(enum base_fault kind);
@@ -99,6 +99,16 @@ int utf8_encode(uint32_t rune, char out[4]); /* length */
 /* Length of the longest prefix of s that does not end inside a character that more bytes could complete. */
 size_t utf8_complete(const char *s, size_t n);
 
+/* ---- checksum.c: XXH3, 64 bits: finds damage, proves nothing against malice --------------------------------------- */
+
+typedef struct checksum { /* plain data */
+  _Alignas(64) unsigned char state[640];
+} checksum;
+void checksum_open(checksum *c, uint64_t seed);
+void checksum_add(checksum *c, const void *bytes, size_t n);
+uint64_t checksum_value(const checksum *c); /* of what was added so far */
+uint64_t checksum_bytes(const void *bytes, size_t n, uint64_t seed);
+
 /* ---- json.c: JSON out; every string becomes valid UTF-8 ---------------------------------------------------------- */
 
 typedef struct json {
@@ -125,6 +135,8 @@ status json_close(json *j);
 
 /* ---- os.c: files, clock, processors, memory ---------------------------------------------------------------------- */
 
+enum { OS_PATH_BYTES = 4096 }; /* the longest path that is written to */
+
 /* A whole file, read-only and mapped. Regular files only, never blocks on a FIFO or device. */
 typedef struct os_file {
   const uint8_t *bytes; /* NULL if n is 0 */
@@ -139,6 +151,19 @@ void os_dont_need(const os_file *file, size_t offset, size_t n);
 status os_read_all(text *out, const char *path, size_t limit, error *err);
 /* Writes a whole file through a temporary one beside it, fsync and rename: the old or the new file, never a third. */
 status os_write_all(const char *path, const void *bytes, size_t n, error *err);
+/* The same piece by piece. The temporary file is PATH.unfinished; what a killed process has left of that name is removed by
+ * the next writer, and a second writer at the same time is refused (TANDEM_ERROR_BUSY). Plain data; open fills all of it. */
+typedef struct os_writer {
+  int fd;           /* -1: not open */
+  const char *path; /* borrowed until it is closed */
+  char target[OS_PATH_BYTES], temporary[OS_PATH_BYTES + 16];
+} os_writer;
+status os_writer_open(os_writer *w, const char *path, error *err);
+status os_writer_add(os_writer *w, const void *bytes, size_t n, error *err);
+/* Brings the bytes to the disk and the file to its place. Close must follow, also after a failure. */
+status os_writer_commit(os_writer *w, error *err);
+void os_writer_close(os_writer *w); /* without commit: the temporary file goes, the old file stays */
+bool os_exists(const char *path);   /* something has this name, if only a link to nowhere */
 double os_seconds(void);      /* monotonic */
 int os_processors(void);      /* processors this process may use: affinity and cgroup cpu.max */
 uint64_t os_memory_free(void);/* bytes available now, the smaller of MemAvailable and the cgroup's room */

@@ -1,12 +1,12 @@
 /* os.c: files, clock, processors, memory: the only file that asks the operating system (memory.c and pool.c aside). */
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <math.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/resource.h>
@@ -18,7 +18,7 @@
 
 /* ---- files ------------------------------------------------------------------------------------------------------- */
 
-enum { PATH_BYTES = 4096, PATH_SHOWN = 300 };
+enum { PATH_SHOWN = 300 };
 
 static const char *kind_of(mode_t mode) {
   if (S_ISDIR(mode)) return "a directory";
@@ -135,20 +135,9 @@ status os_read_all(text *out, const char *path, size_t limit, error *err) {
   return st;
 }
 
-static bool write_bytes(int fd, const char *bytes, size_t n) {
-  while (n) {
-    ssize_t k = write(fd, bytes, n);
-    if (k < 0 && errno == EINTR) continue;
-    if (k < 0) return false;
-    bytes += k;
-    n -= (size_t)k;
-  }
-  return true;
-}
-
 /* The directory's entry must be on the disk too. A file system that cannot do this has done what it can. */
 static void sync_directory(const char *path) {
-  char directory[PATH_BYTES];
+  char directory[OS_PATH_BYTES];
   const char *slash = strrchr(path, '/');
   int n = snprintf(directory, sizeof directory, "%.*s", slash ? (int)(slash - path + 1) : 1, slash ? path : ".");
   if (n < 0 || (size_t)n >= sizeof directory) return;
@@ -159,31 +148,106 @@ static void sync_directory(const char *path) {
 }
 
 /* Where to write: what a link points to, and never over a device. */
-static status find_target(const char *path, char target[PATH_BYTES], error *err) {
+static status find_target(const char *path, char target[OS_PATH_BYTES], error *err) {
   struct stat s;
   if (stat(path, &s) == 0) {
     if (!S_ISREG(s.st_mode)) return not_regular(err, TANDEM_ERROR_IO, path, s.st_mode);
     return realpath(path, target) ? TANDEM_OK : cannot(err, TANDEM_ERROR_IO, path, "write");
   }
-  if (errno == ENOENT && (size_t)snprintf(target, PATH_BYTES, "%s", path) >= PATH_BYTES) errno = ENAMETOOLONG;
+  if (errno == ENOENT && (size_t)snprintf(target, OS_PATH_BYTES, "%s", path) >= OS_PATH_BYTES) errno = ENAMETOOLONG;
   return errno == ENOENT ? TANDEM_OK : cannot(err, TANDEM_ERROR_IO, path, "write");
 }
 
-status os_write_all(const char *path, const void *bytes, size_t n, error *err) {
-  char target[PATH_BYTES], temporary[PATH_BYTES + 32];
-  TRY(find_target(path, target, err));
-  snprintf(temporary, sizeof temporary, "%s.%016" PRIx64 ".tmp", target, os_random());
-  int fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-  if (fd < 0) return cannot(err, TANDEM_ERROR_IO, path, "write");
-  bool written = write_bytes(fd, bytes, n) && fsync(fd) == 0;
-  if (close(fd) || !written || rename(temporary, target)) {
-    int cause = errno;
-    unlink(temporary);
-    errno = cause;
-    return cannot(err, TANDEM_ERROR_IO, path, "write");
+/* ---- writing ----------------------------------------------------------------------------------------------------- */
+
+enum { LITTER_TRIES = 8 }; /* each one too many means that somebody else has come in between */
+
+static bool write_fails(void) {
+  if (!base_fault_hit(FAULT_WRITE)) return false;
+  errno = ENOSPC;
+  return true;
+}
+
+/* Is this open file the one that has the name, and has it no other? */
+static bool is_named(int fd, const char *path, struct stat *s) {
+  struct stat named;
+  return fstat(fd, s) == 0 && lstat(path, &named) == 0 && s->st_dev == named.st_dev && s->st_ino == named.st_ino;
+}
+
+/* One try to have an empty temporary file under a lock; *fd stays -1 if there was litter, which is gone now. Only who holds
+ * the lock of the file that has the name removes or renames it. The lock ends with the process. */
+static status take_temporary(os_writer *w, error *err) {
+  struct stat s;
+  int fd = write_fails() ? -1 : open(w->temporary, O_WRONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC | O_NOCTTY, 0666);
+  if (fd < 0) return cannot(err, TANDEM_ERROR_IO, w->path, "write");
+  if (flock(fd, LOCK_EX | LOCK_NB)) {
+    bool busy = errno == EWOULDBLOCK;
+    status st = cannot(err, busy ? TANDEM_ERROR_BUSY : TANDEM_ERROR_IO, w->path, busy ? "write, another process does" : "lock");
+    close(fd);
+    return st;
   }
-  sync_directory(target);
+  if (is_named(fd, w->temporary, &s)) {
+    if (S_ISREG(s.st_mode) && s.st_size == 0 && s.st_nlink == 1) {
+      w->fd = fd;
+      return TANDEM_OK;
+    }
+    unlink(w->temporary);
+  }
+  close(fd);
   return TANDEM_OK;
+}
+
+status os_writer_open(os_writer *w, const char *path, error *err) {
+  w->fd = -1;
+  w->path = path;
+  TRY(find_target(path, w->target, err));
+  snprintf(w->temporary, sizeof w->temporary, "%s.unfinished", w->target);
+  for (int i = 0; i < LITTER_TRIES && w->fd < 0; i++) TRY(take_temporary(w, err));
+  if (w->fd >= 0) return TANDEM_OK;
+  errno = EBUSY;
+  return cannot(err, TANDEM_ERROR_BUSY, path, "write");
+}
+
+status os_writer_add(os_writer *w, const void *bytes, size_t n, error *err) {
+  const char *from = bytes;
+  while (n) {
+    ssize_t k = write_fails() ? -1 : write(w->fd, from, n);
+    if (k < 0 && errno == EINTR) continue;
+    if (k < 0) return cannot(err, TANDEM_ERROR_IO, w->path, "write");
+    from += k;
+    n -= (size_t)k;
+  }
+  return TANDEM_OK;
+}
+
+status os_writer_commit(os_writer *w, error *err) {
+  if (write_fails() || fsync(w->fd) || write_fails() || rename(w->temporary, w->target))
+    return cannot(err, TANDEM_ERROR_IO, w->path, "write");
+  close(w->fd); /* the lock goes when the name is given up, and what fsync has brought to the disk is there */
+  w->fd = -1;
+  sync_directory(w->target);
+  return TANDEM_OK;
+}
+
+void os_writer_close(os_writer *w) {
+  if (w->fd < 0) return;
+  unlink(w->temporary);
+  close(w->fd);
+  w->fd = -1;
+}
+
+status os_write_all(const char *path, const void *bytes, size_t n, error *err) {
+  os_writer w;
+  TRY(os_writer_open(&w, path, err));
+  status st = os_writer_add(&w, bytes, n, err);
+  if (!st) st = os_writer_commit(&w, err);
+  os_writer_close(&w);
+  return st;
+}
+
+bool os_exists(const char *path) {
+  struct stat s;
+  return lstat(path, &s) == 0;
 }
 
 /* ---- clock, chance, terminal ------------------------------------------------------------------------------------- */

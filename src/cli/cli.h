@@ -28,7 +28,7 @@ typedef enum cli_command_id {
 typedef struct cli_options {
   const char *word; /* the argument that is no option: MODEL, COMMAND, SHELL */
   const char *model;
-  const char *prompt, *file, *tokens, *output;
+  const char *prompt, *file, *tokens, *output, *session;
   int64_t context; /* -1: not given */
   int64_t fit_context;
   int fit_kv, explain;
@@ -168,6 +168,14 @@ void cli_draft_json(json *j, const tandem_session *session, const tandem_engine_
 status cli_read_text(text *out, const cli_options *o, bool trim, error *err);
 /* All tokens of a text; *ids is the caller's. */
 status cli_tokens_of(const tandem_engine *engine, const text *t, unsigned flags, int32_t **ids, size_t *n_ids, error *err);
+
+/* ---- session.c: --session; without it they do nothing ------------------------------------------------------------- */
+
+status cli_session_check(const cli_options *o, error *err);
+/* Loads the file if there is one. */
+status cli_session_resume(tandem_session *session, const cli_options *o, error *err);
+/* `missing`: token `last` was drawn but not evaluated; it joins the others. */
+status cli_session_save(tandem_session *session, const cli_options *o, int32_t last, bool missing, error *err);
 
 /* ---- commands ----------------------------------------------------------------------------------------------------- */
 

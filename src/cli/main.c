@@ -15,8 +15,12 @@ const cli_command cli_commands[CLI_COMMANDS] = {
       .summary = "continue a prompt",
       .about = "Writes the continuation of a prompt to standard output as it is generated. The prompt comes from -p, from a\n"
                "file, or from standard input. Speed, memory and a hash of the last logits follow on standard error.\n"
-               "With --json one object is written at the end: text, tokens, n_prompt, n_generated, seconds,\n"
-               "logits_hash, stop, seed.",
+               "With --json one object is written at the end: text, tokens, n_prompt, n_resumed, n_generated, seconds,\n"
+               "logits_hash, stop, seed.\n"
+               "With --session FILE the prompt continues the conversation in FILE, without BOS and without evaluating\n"
+               "it again; an empty prompt goes on where the answer stopped. At the end FILE holds the conversation with\n"
+               "prompt and answer, also if Ctrl-C ended the answer; a token that ends the text is left out. A FILE of\n"
+               "another model or K/V type, or longer than the context, is refused and stays as it is.",
       .examples = {{"tell a tale", "run -m models/tales.gguf -p \"Once upon a time\" -n 200"},
                    {"always the likeliest token", "run -m models/tales.gguf -p \"The king said\" -n 40 --temp 0"},
                    {"a prompt from a pipe, the answer as JSON", "run -m models/tales.gguf -n 40 --json < prompt.txt"}}},

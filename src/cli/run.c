@@ -18,6 +18,7 @@ typedef struct generation {
   text prompt;
   int32_t *ids; /* of the prompt */
   size_t n_ids;
+  int64_t n_resumed; /* tokens of --session before it */
   text answer; /* kept for --json */
   text drawn;  /* int32_t ids of the answer, as bytes */
   int64_t n_generated;
@@ -139,6 +140,7 @@ static status write_json(generation *g) {
   }
   json_end_array(&j);
   json_uint(&j, "n_prompt", g->n_ids);
+  json_int(&j, "n_resumed", g->n_resumed);
   json_int(&j, "n_generated", g->n_generated);
   json_double(&j, "seconds", g->prompt_seconds + g->answer_seconds);
   if (hash_logits(g, hash))
@@ -180,7 +182,8 @@ static status generate(generation *g) {
   error *err = g->err;
   double start = os_seconds();
   if (g->o->display_prompt && !g->o->json) TRY(show_prompt(g));
-  TRY(tandem_session_decode(g->session, g->ids, (int64_t)g->n_ids, on_pass, NULL, err));
+  if (g->n_ids) TRY(tandem_session_decode(g->session, g->ids, (int64_t)g->n_ids, on_pass, NULL, err));
+  else TRY(tandem_session_sync(g->session, tandem_session_tokens(g->session), g->n_resumed, on_pass, NULL, err));
   double middle = os_seconds();
   g->prompt_seconds = middle - start;
   if (g->o->predict) TRY(tandem_session_generate(g->session, g->o->predict, on_text, g, &g->n_generated, &g->stop, err));
@@ -195,8 +198,22 @@ static status generate(generation *g) {
   return TANDEM_OK;
 }
 
+/* The answer joins the conversation, also one that Ctrl-C has ended. The last token drawn was not evaluated: if it ended the
+ * text it is left out, so that what comes next continues the text; if the context is full there is no room for it. */
+static status save_session(const generation *g) {
+  size_t n = g->drawn.n / sizeof(int32_t);
+  int64_t length = tandem_session_length(g->session), whole = g->n_resumed + (int64_t)(g->n_ids + n);
+  int32_t last = -1;
+  if (n > 0) memcpy(&last, g->drawn.bytes + (n - 1) * sizeof last, sizeof last);
+  bool missing = g->stop != TANDEM_STOP_END && length < whole && length < g->info.n_context;
+  return cli_session_save(g->session, g->o, last, missing, g->err);
+}
+
 static status check_prompt(const generation *g) {
-  if (g->n_ids == 0)
+  if (g->n_resumed > 0 && (int64_t)g->n_ids > g->info.n_context - g->n_resumed)
+    return base_fail(g->err, TANDEM_ERROR_CONTEXT, "prompt", "the prompt: has %zu tokens after the session's %" PRId64 ", the context holds %" PRId64 "; -c gives more",
+                     g->n_ids, g->n_resumed, g->info.n_context);
+  if (g->n_ids == 0 && g->n_resumed == 0)
     return base_fail(g->err, TANDEM_ERROR_ARGUMENT, "prompt", "the prompt: has no tokens, at least one is needed");
   if ((uint64_t)g->n_ids > (uint64_t)g->info.n_context)
     return base_fail(g->err, TANDEM_ERROR_CONTEXT, "prompt",
@@ -214,14 +231,18 @@ status cli_run(const cli_options *o, error *err) {
   status st;
   tandem_engine_params_init(&params);
   TRY_DONE(cli_read_text(&g.prompt, o, true, err));
+  TRY_DONE(cli_session_check(o, err));
   TRY_DONE(cli_find_draft(&params, &draft, o, err));
   TRY_DONE(cli_open(&g.engine, &params, o, err));
   cli_warn_draft(g.engine);
   TRY_DONE(tandem_engine_get_info(g.engine, &g.info, err));
-  TRY_DONE(cli_tokens_of(g.engine, &g.prompt, TANDEM_ADD_SPECIAL | TANDEM_PARSE_SPECIAL, &g.ids, &g.n_ids, err));
-  TRY_DONE(check_prompt(&g));
   TRY_DONE(set_sampling(&g, &bias, &sampling, err));
   TRY_DONE(tandem_session_open(&g.session, g.engine, &sampling, err));
+  TRY_DONE(cli_session_resume(g.session, o, err));
+  g.n_resumed = tandem_session_length(g.session);
+  unsigned flags = g.n_resumed ? TANDEM_PARSE_SPECIAL : TANDEM_ADD_SPECIAL | TANDEM_PARSE_SPECIAL; /* BOS stands at the beginning only */
+  TRY_DONE(cli_tokens_of(g.engine, &g.prompt, flags, &g.ids, &g.n_ids, err));
+  TRY_DONE(check_prompt(&g));
   tandem_speculation guessing = cli_speculation(o);
   TRY_DONE(tandem_session_set_speculation(g.session, &guessing, err));
   TRY_DONE(generate(&g));
@@ -231,6 +252,7 @@ status cli_run(const cli_options *o, error *err) {
     TRY_DONE(cli_write("\n", 1, err));
   fflush(stdout);
   if (o->timings >= 0 ? o->timings : !o->json) write_footer(&g);
+  TRY_DONE(save_session(&g));
   if (cli_interrupted()) st = TANDEM_ERROR_CANCELLED;
 done:
   tandem_session_close(g.session);

@@ -44,6 +44,11 @@ typedef struct device_info {
   int32_t n_threads;
 } device_info;
 
+typedef void device_cells_get(const device *d, quant_type type, bool v, int32_t dim, const void *block, int32_t from, int32_t to,
+                              void *rows);
+typedef void device_cells_put(const device *d, quant_type type, bool v, int32_t dim, void *block, int32_t from, int32_t to,
+                              const void *rows);
+
 typedef struct device_ops {
   const char *name;
   status (*open)(device **d, const device_params *params, error *err);
@@ -61,10 +66,14 @@ typedef struct device_ops {
   size_t (*work_bytes)(const device *d, const device_program *p);
   /* Evaluates a batch. Allocates nothing. */
   status (*run)(device *d, const device_program *p, const device_binding *bind, const op_batch *batch, error *err);
+  /* Cells from .. to - 1 of a block of K (or V: the page's part of one head) as rows of dim values, one after another in the
+   * type's own encoding: out of the block, and into it. Exact, so that saved cells do not depend on the device. */
+  device_cells_get *cells_get;
+  device_cells_put *cells_put;
   /* The k_dim (v: v_dim) values of one cell of one head, widened exactly. For hashing and tests, not for speed. */
   void (*read_cell)(const op_cache *c, const void *store, int32_t page, int32_t head, int32_t cell, bool v, float *x);
-  /* What the machine can do: read GB/s, int8 TOP/s, f32 GFLOP/s. */
-  status (*ceilings)(device *d, tandem_ceilings *c, error *err);
+  /* What the machine can do, as tandem_measure_ceiling says. */
+  status (*ceiling)(device *d, tandem_ceiling what, double seconds, double *per_second, error *err);
 } device_ops;
 
 extern const device_ops *const device_table[];

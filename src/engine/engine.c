@@ -100,6 +100,7 @@ static status open_from(tandem_engine *e, const gguf *g, const tandem_engine_par
   if (params->vocab_only) return TANDEM_OK;
   TRY(open_device(e, params, err));
   TRY(model_open(&e->model, g, e->ops, e->device, err));
+  e->file_hash = engine_hash_file(g);
   TRY(check_vocab(e, err));
   TRY(engine_fit(e, g, params, err));
   if (params->plan_only) return TANDEM_OK;
@@ -240,13 +241,8 @@ tandem_status tandem_token_bytes(const tandem_engine *e, int32_t id, bool specia
 
 bool tandem_token_is_end(const tandem_engine *e, int32_t id) { return e->tokens && token_is_end(e->tokens, id); }
 
-tandem_status tandem_measure_ceilings(const char *cpu, int32_t n_threads, tandem_ceilings *ceilings, tandem_error *err) {
-  const device_ops *ops = device_find("cpu");
-  device *d = NULL;
-  TRY(ops->open(&d, &(device_params){.n_threads = n_threads ? n_threads : os_processors(), .level = cpu}, err));
-  status st = ops->ceilings(d, ceilings, err);
-  ops->close(d);
-  return st;
+tandem_status tandem_measure_ceiling(tandem_engine *e, tandem_ceiling what, double seconds, double *per_second, tandem_error *err) {
+  return e->ops->ceiling(e->device, what, seconds, per_second, err);
 }
 
 uint64_t tandem_allocation_count(void) { return base_alloc_count(); }

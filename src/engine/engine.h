@@ -58,6 +58,7 @@ struct tandem_engine {
   tokenizer *tokens;               /* NULL: the file has no vocabulary */
   kv_pages *pages[OP_MAX_GROUPS];
   device_binding memory;           /* regions of the homes and stores */
+  uint64_t file_hash;              /* of the model's keys and tensor directory */
   bool loaded;                     /* false: opened to plan only */
   engine_draft draft;
   plan_fit_wish wish;              /* what was asked of the memory, and what it was said to be able to give */
@@ -117,5 +118,11 @@ void engine_draft_close(tandem_engine *e);
 size_t engine_draft_batch_bytes(const tandem_engine *e); /* of its rows of ids and positions */
 size_t engine_draft_kv_bytes(const tandem_engine *e);
 size_t engine_draft_scratch_bytes(const tandem_engine *e);
+
+/* save.c: what tells one model file from another of the same shape, but for the values of its weights. */
+uint64_t engine_hash_file(const gguf *g);
+/* The bytes of tandem_session_save handed to a sink, and tandem_session_load from memory. */
+status engine_save(const tandem_session *s, kv_sink *sink, void *user, error *err);
+status engine_load(tandem_session *s, const uint8_t *bytes, size_t n, error *err);
 
 #endif

@@ -13,7 +13,7 @@
 #ifndef KV_H
 #define KV_H
 
-#include "quant/quant.h"
+#include "device/device.h"
 
 enum { KV_PAGE = 256 }; /* cells in a page = positions in an attention block (rule R5) */
 
@@ -50,6 +50,15 @@ status kv_pages_fork(kv_pages *p, int32_t src, int32_t dst, int64_t n, error *er
 status kv_pages_truncate(kv_pages *p, int32_t seq, int64_t n, error *err);
 /* Returns pages that no position >= `from` (the oldest that may still be evaluated) can see through the window. */
 void kv_pages_slide(kv_pages *p, int32_t seq, int64_t from);
+
+/* Sequence seq, whatever it held, shall hold positions first .. length - 1 on pages of its own, as if the cells before `first`
+ * had been released. TANDEM_ERROR_ARGUMENT if the next position would miss a cell, TANDEM_ERROR_CONTEXT past n_positions,
+ * TANDEM_ERROR_BUSY if the pool has too few pages, those counted that only this sequence holds. Check changes nothing; what
+ * it accepts cannot fail. */
+status kv_pages_restore_check(const kv_pages *p, int32_t seq, int64_t first, int64_t length, error *err);
+status kv_pages_restore(kv_pages *p, int32_t seq, int64_t first, int64_t length, error *err);
+/* The highest `first` of a sequence of that length: what position `length` does not see is not there. */
+int64_t kv_pages_least(const kv_pages *p, int64_t length);
 
 int64_t kv_pages_length(const kv_pages *p, int32_t seq);
 int64_t kv_pages_first(const kv_pages *p, int32_t seq); /* first position whose cell is still there */
@@ -101,5 +110,31 @@ status kv_store_layout(const kv_store_shape *shape, kv_layer *layers, size_t *n_
 status kv_borrow_fits(const kv_layer *source, const char *source_name, int32_t i_source, const kv_layer *reader, int32_t i_reader, error *err);
 /* Copies the cells of a page in all layers. `bytes` is the store's memory. */
 void kv_store_copy(const kv_store_shape *shape, const kv_layer *layers, void *bytes, kv_copy copy);
+
+/* ---- save.c: the cells of a sequence as bytes, and back ---------------------------------------------------------- */
+
+/* One sequence of one group, with all that it takes to find its bytes. Borrowed. */
+typedef struct kv_cells {
+  kv_pages *pages;
+  int32_t sequence;
+  const kv_store_shape *shape;
+  const kv_layer *layers;
+  void *store;
+  const device_ops *ops;
+  const device *device;
+} kv_cells;
+
+/* Takes the next n bytes. */
+typedef status kv_sink(void *user, const void *bytes, size_t n, error *err);
+
+/* Bytes of n cells in all layers; false if they cannot be counted. */
+bool kv_saved_bytes(const kv_cells *c, int64_t n, size_t *n_bytes);
+/* Bytes of scratch that kv_save needs: one page of rows. */
+size_t kv_save_scratch(const kv_cells *c);
+/* Hands the cells first .. length - 1 to the sink. Equal cells give equal bytes, whatever pages they lie on. */
+status kv_save(const kv_cells *c, void *scratch, kv_sink *sink, void *user, error *err);
+/* The sequence gets positions first .. length - 1, which kv_pages_restore_check has accepted. `bytes` are those of positions
+ * saved .. length - 1 with saved <= first: what lies before `first` is left out. Cannot fail. */
+void kv_restore(const kv_cells *c, int64_t saved, int64_t first, int64_t length, const void *bytes);
 
 #endif

@@ -233,6 +233,53 @@ void kv_pages_slide(kv_pages *p, int32_t seq, int64_t from) {
   }
 }
 
+/* The first page that kv_pages_slide would leave if `length` were the next position. */
+int64_t kv_pages_least(const kv_pages *p, int64_t length) {
+  int64_t visible = p->shape.window == 0 ? 0 : length - p->shape.window + 1;
+  return visible <= 0 ? 0 : visible / KV_PAGE * KV_PAGE;
+}
+
+static int64_t blocks_between(int64_t first, int64_t length) {
+  return first < length ? (length - 1) / KV_PAGE - first / KV_PAGE + 1 : 0;
+}
+
+/* Pages that would return to the pool if the sequence went. */
+static int64_t own_pages(const kv_pages *p, int32_t seq) {
+  const int32_t *table = table_of(p, seq);
+  int64_t n = 0;
+  for (int64_t block = 0; block < blocks_of(p->length[seq]); block++) n += table[block] >= 0 && p->references[table[block]] == 1;
+  return n;
+}
+
+status kv_pages_restore_check(const kv_pages *p, int32_t seq, int64_t first, int64_t length, error *err) {
+  TRY(check_sequence(p, seq, err));
+  if (length > p->shape.n_positions)
+    return base_fail(err, TANDEM_ERROR_CONTEXT, NULL, "sequence %d: %lld positions to restore, the context holds %lld", seq,
+                     (long long)length, (long long)p->shape.n_positions);
+  int64_t most = p->shape.window == 0 || length < p->shape.window ? 0 : length - p->shape.window + 1;
+  if (length < 0 || first < 0 || first > most)
+    return base_fail(err, TANDEM_ERROR_ARGUMENT, "first",
+                     "sequence %d: %lld positions to restore from %lld on, must begin at 0 .. %lld for a window of %lld", seq,
+                     (long long)length, (long long)first, (long long)most, (long long)p->shape.window);
+  int64_t needed = blocks_between(first, length), there = p->n_free + own_pages(p, seq);
+  if (needed > there)
+    return base_fail(err, TANDEM_ERROR_BUSY, NULL, "sequence %d: %lld positions to restore need %lld K/V pages, %lld of %d are free",
+                     seq, (long long)(length - first), (long long)needed, (long long)there, p->shape.n_pages);
+  return TANDEM_OK;
+}
+
+status kv_pages_restore(kv_pages *p, int32_t seq, int64_t first, int64_t length, error *err) {
+  TRY(kv_pages_restore_check(p, seq, first, length, err));
+  int32_t *table = table_of(p, seq);
+  for (int64_t block = 0; block < blocks_of(p->length[seq]); block++) drop_block(p, &table[block]);
+  int64_t n = blocks_between(first, length);
+  for (int64_t block = first / KV_PAGE; n > 0; block++, n--) table[block] = take_page(p);
+  p->length[seq] = length;
+  p->first[seq] = first;
+  p->generation++;
+  return TANDEM_OK;
+}
+
 int64_t kv_pages_length(const kv_pages *p, int32_t seq) { return is_sequence(p, seq) ? p->length[seq] : 0; }
 
 int64_t kv_pages_first(const kv_pages *p, int32_t seq) { return is_sequence(p, seq) ? p->first[seq] : 0; }

@@ -4,7 +4,10 @@
  *   ngram-mod      a pool of next tokens by the hash of the n_match tokens before them, for all sequences of an engine:
  *                  what one sequence said helps the others, and a guess costs one look a token
  *
- *   pool[hash]:  | check of the hash : 12 | next token + 1 : 20 |      0 = empty; the newest writer wins
+ *   pool[first bits of the hash]:  | bits 14 .. 25 of the hash : 12 | next token + 1 : 20 |   0 = empty; the newest writer wins
+ *
+ * The pool starts with 2^14 entries and grows to 2^22, so that short texts touch few pages. What an entry keeps of its hash is
+ * enough to find its place in a larger pool.
  *
  * Of a sequence only a cursor is kept: how many of its tokens are in the pool. Positions are never stored, so that nothing
  * in here can point behind a history that became shorter. */
@@ -16,11 +19,15 @@ enum {
   MAX_MATCH = 64,
   MAX_HITS = 16,
   MAX_BEYOND = 64,                         /* how far a longer match is followed: p is above .97 there */
-  POOL_BITS = 22,
+  FIRST_BITS = 14, GROW_BITS = 2, POOL_BITS = 22,
+  GROW_AT = 5,                             /* one entry in 32 is used: then one token in 32 writes over another's entry */
   POOL_FULL = 1 << (POOL_BITS - 2),        /* a quarter: then one look in four at random text meets an entry */
   TOKEN_BITS = 20,                         /* ids from 2^20 - 1 on are not entered */
+  CHECK_BITS = 32 - TOKEN_BITS,
   KEEP = POOL_FULL / 2 / PLAN_MAX_SESSIONS /* newest tokens of each sequence that are entered again into an emptied pool */
 };
+
+static_assert((POOL_BITS - FIRST_BITS) % GROW_BITS == 0 && POOL_BITS - FIRST_BITS <= CHECK_BITS, "a check finds its place");
 
 /* The longer the match, the likelier that it goes on: .5 at n_match, .75 at 4 more, .9 at 16 more. What depth.c makes of it
  * is learned, only the order matters. */
@@ -62,6 +69,9 @@ static int32_t find_hits(const int32_t *tokens, int64_t n, int32_t n_match, int3
   for (int32_t i = 0, b = -1; i < n_match; border[++i] = ++b)
     while (b >= 0 && newest[-i] != newest[-b]) b = border[b];
   for (int64_t i = n - 1; i >= 0; i--) {
+    /* Most tokens are not even the first of the key: four at a time. */
+    while (at == 0 && i >= 3 && tokens[i] != *newest && tokens[i - 1] != *newest && tokens[i - 2] != *newest && tokens[i - 3] != *newest) i -= 4;
+    if (i < 0) break;
     while (at >= 0 && (at == n_match || tokens[i] != newest[-at])) at = border[at];
     if (++at < n_match) continue;
     ends[n_hits++] = i + n_match - 1;
@@ -129,7 +139,8 @@ status spec_ngram_simple_open(spec_drafter **drafter, const spec_ngram_params *p
 typedef struct mod_drafter {
   spec_drafter base;
   spec_ngram_params params;
-  uint32_t *pool;                     /* [2^POOL_BITS], owned */
+  uint32_t *pool;                     /* [2^POOL_BITS], of which 2^bits are in use; owned */
+  int bits;
   uint64_t leaving;                   /* what the oldest of n_match tokens adds to a hash, once the next is in */
   int64_t n_used;
   int64_t cursor[PLAN_MAX_SESSIONS];  /* tokens that are in the pool */
@@ -152,8 +163,8 @@ static uint64_t roll(const mod_drafter *d, uint64_t h, const int32_t *next) {
 }
 
 static uint64_t mix(uint64_t h) { return (h ^ h >> 29) * 0xbf58476d1ce4e5b9u; }
-static uint32_t *entry_of(const mod_drafter *d, uint64_t h) { return &d->pool[mix(h) >> (64 - POOL_BITS)]; }
-static uint32_t check_of(uint64_t h) { return (uint32_t)(mix(h) >> (32 - POOL_BITS)) & ~((1u << TOKEN_BITS) - 1); }
+static uint32_t *entry_of(const mod_drafter *d, uint64_t h) { return &d->pool[mix(h) >> (64 - d->bits)]; }
+static uint32_t check_of(uint64_t h) { return (uint32_t)(mix(h) << FIRST_BITS >> (64 - CHECK_BITS)) << TOKEN_BITS; }
 
 /* The token that follows, or -1. */
 static int32_t look_up(const mod_drafter *d, uint64_t h) {
@@ -161,7 +172,20 @@ static int32_t look_up(const mod_drafter *d, uint64_t h) {
   return token && e - token == check_of(h) ? (int32_t)token - 1 : -1;
 }
 
+/* Entry i goes to one of the places from i << GROW_BITS on, which bits of its check tell. From the last to the first, no place
+ * is written that was not moved yet. */
+static void grow(mod_drafter *d) {
+  int known = d->bits - FIRST_BITS; /* bits of the check that are in the index already */
+  for (uint32_t i = 1u << d->bits; i-- > 0;) {
+    uint32_t e = d->pool[i];
+    d->pool[i] = 0;
+    if (e) d->pool[i << GROW_BITS | e << known >> (32 - GROW_BITS)] = e;
+  }
+  d->bits += GROW_BITS;
+}
+
 static void enter(mod_drafter *d, uint64_t h, int32_t id) {
+  if (d->bits < POOL_BITS && d->n_used >= 1 << (d->bits - GROW_AT)) grow(d);
   uint32_t *e = entry_of(d, h);
   if (id < 0 || id >= (1 << TOKEN_BITS) - 1) return;
   if (!*e) d->n_used++;
@@ -262,6 +286,7 @@ status spec_ngram_mod_open(spec_drafter **drafter, const spec_ngram_params *para
   mod_drafter *d = memory;
   d->base.ops = &spec_ngram_mod;
   d->params = p;
+  d->bits = FIRST_BITS;
   d->leaving = 1;
   for (int32_t i = 0; i < p.n_match; i++) d->leaving *= base_of_hash;
   TRY_DONE(base_map(&region, spec_ngram_mod_bytes(), false, "n-gram pool", err));

@@ -36,41 +36,60 @@ typedef enum spec_kind { SPEC_NGRAM_SIMPLE, SPEC_NGRAM_MOD, SPEC_SHARED, SPEC_MO
 /* What things cost, learned while running; one for an engine. Seconds. */
 typedef struct spec_costs {
   /* A pass of the target with N rows: decayed means by number of rows (index N, beyond the last: extrapolated) and by the
-   * logarithm of the context. 0 = never measured. */
+   * logarithm of the context; n_pass measurements behind each (they stop counting at 50), bit b of known[N]: there are some. */
   float pass[SPEC_MAX_DEPTH + 2][32];
+  uint8_t n_pass[SPEC_MAX_DEPTH + 2][32];
+  uint32_t known[SPEC_MAX_DEPTH + 2];
+  double times[SPEC_MAX_DEPTH + 2]; /* T(N) in the context bucket of the newest pass */
+  int32_t times_at;           /* that bucket + 1; 0: none */
   float draft[SPEC_KINDS][2]; /* [0] what the first token of a proposal costs, [1] each further one */
+  uint8_t n_draft[SPEC_KINDS][2];
+  float newest[SPEC_KINDS];   /* what the newest proposal cost in all */
   float accepted[SPEC_KINDS][SPEC_POSITIONS][SPEC_BUCKETS], seen[SPEC_KINDS][SPEC_POSITIONS][SPEC_BUCKETS]; /* decayed */
+  float taken[SPEC_KINDS][SPEC_POSITIONS], offered[SPEC_KINDS][SPEC_POSITIONS]; /* of all buckets; dropped drafts are offers too */
 } spec_costs;
 
 /* One sequence's acceptance and its drafters' sleep. */
 typedef struct spec_depth {
   float accepted[SPEC_KINDS][SPEC_POSITIONS][SPEC_BUCKETS], seen[SPEC_KINDS][SPEC_POSITIONS][SPEC_BUCKETS]; /* decayed */
+  float taken[SPEC_KINDS][SPEC_POSITIONS], offered[SPEC_KINDS][SPEC_POSITIONS];
   struct spec_sleep {
     int64_t idle;   /* tokens committed since the best depth was last above 0 */
-    int64_t wait;   /* tokens until the next probe, while asleep; doubles up to 1024 */
-    int64_t next;   /* tokens left of that wait */
-    bool asleep, off; /* off: until begin (errors, or it never matches) */
+    int64_t wait;   /* tokens between probes, while asleep; doubles up to 1024 */
+    int64_t next;   /* tokens left until the next one */
+    int32_t best;   /* the best depth when last asked */
+    int32_t n_tried, n_matched; /* drafts that were put to the test since the last count, and matches among them */
+    uint32_t decisions;
+    int32_t streak;   /* probes that matched, one after the other */
+    bool hopeful;     /* if every draft matched, it would pay */
+    bool plain;       /* this step goes without a guess to see what it costs */
+    bool asleep, off; /* off: until begin (it never matches, or looking again costs too much) */
   } sleep[SPEC_KINDS];
-  uint32_t decisions;
   /* The decision being carried out. */
   spec_kind kind;
+  int32_t asked;    /* 0: none */
+  int32_t dropped;  /* draft i was not kept; 0: none */
+  bool forced;      /* taken whatever the rule says: a probe, or one deeper */
   int32_t n_sequences;
   double rate;      /* R*: tokens a second of the best depth */
   double reach;     /* probability that all drafts so far are accepted */
   int64_t n_context;
+  float expected[SPEC_MAX_DEPTH + 1], engine[SPEC_MAX_DEPTH + 1]; /* acceptance at position i: of this sequence, of all */
 } spec_depth;
 
 /* Forgets nothing of the engine's costs. */
 void spec_depth_begin(spec_depth *d);
 
-/* How many tokens `kind` should be asked for at most: the k in 0 .. limit that maximises tokens a second,
- *   E(k) = n_sequences (1 + sum_{i <= k} A_i),  C(k) = T(n_sequences (k + 1)) + sum_{i <= k} c_i,  R* = max_k E(k) / C(k),
- * now and then one more or one less so that estimates stay fresh; 0 while the drafter sleeps, and 1 for a probe.
- * n_sequences: how many share the pass (they are taken to be alike). Remembers the decision for spec_depth_more. */
+/* How many tokens `kind` should be asked for at most. The best depth is the k in 0 .. limit that maximises tokens a second,
+ *   E(k) = n_sequences (1 + sum_{i <= k} A_i),  C(k) = T(n_sequences (k + 1)) + sum_{i <= k} c_i,  R* = max_k E(k) / C(k).
+ * If it is 0, so is the answer; otherwise there is room for more, in case that the drafter turns out to be sure of itself:
+ * spec_depth_more says where to stop. Now and then one more, one less or none so that estimates stay fresh; 0 while the drafter
+ * sleeps, and 1 for a probe. n_sequences: how many share the pass (they are taken to be alike). An answer above 0 is remembered
+ * for spec_depth_more; asking again before something was learned gives the same. */
 int32_t spec_depth_ask(spec_depth *d, const spec_costs *c, spec_kind kind, int32_t limit, int32_t n_sequences, int64_t n_context);
 
 /* After draft i (1, 2, ..) was proposed with probability p (< 0: not known): should it be kept, by A_(i-1) a(i, p) > R*
- * (T(i+1) - T(i)); and should another be drafted? */
+ * (T(i+1) - T(i)), or for what can follow it; and should another be drafted, because some depth below pays for all on its way? */
 typedef struct spec_verdict {
   bool keep, more;
 } spec_verdict;

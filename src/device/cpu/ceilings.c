@@ -1,5 +1,6 @@
 /* ceilings: what this machine can do at most, so that speeds can be told as shares of it. All threads run the same loop of
- * the level at the same time; the best of several runs counts, since other programs can only slow us down. The loops
+ * the level at the same time. The average of a short stretch counts, not the best: memory and clock of a shared machine
+ * change within seconds, and who measures speeds holds each stretch of work against the ceilings beside it. The loops
  * themselves live with the kernels of each level (mm.h). */
 #include <string.h>
 #include <unistd.h>
@@ -16,13 +17,11 @@ static void peak_of(cpu_level level, cpu_peak *p) {
 #endif
 }
 
-typedef enum what { INT8, F32, READ } what;
-
 typedef struct measurement {
   cpu_peak peak;
-  what what;
+  tandem_ceiling what;
   int64_t rounds;
-  const char *bytes; /* READ: a share each */
+  const char *bytes; /* to read: a share each */
   size_t share;
   _Atomic int32_t sink; /* takes the results */
 } measurement;
@@ -32,9 +31,9 @@ static void measure_share(void *arg, int i_thread, int n_threads) {
   int32_t result = 0;
   (void)n_threads;
   switch (m->what) {
-  case INT8: result = m->peak.int8(m->rounds); break;
-  case F32: result = m->peak.f32(m->rounds) > 0; break;
-  case READ: result = m->peak.read(m->bytes + (size_t)i_thread * m->share, m->share); break;
+  case TANDEM_CEILING_INT8: result = m->peak.int8(m->rounds); break;
+  case TANDEM_CEILING_F32: result = m->peak.f32(m->rounds) > 0; break;
+  case TANDEM_CEILING_READ: result = m->peak.read(m->bytes + (size_t)i_thread * m->share, m->share); break;
   }
   atomic_fetch_add_explicit(&m->sink, result, memory_order_relaxed);
 }
@@ -45,21 +44,12 @@ static double seconds_of(pool *p, measurement *m) {
   return os_seconds() - t;
 }
 
-/* Seconds of the fastest run in about `budget` seconds. */
-static double best_of(pool *p, measurement *m, double budget) {
-  double best = seconds_of(p, m), end = os_seconds() + budget;
-  while (os_seconds() < end) {
-    double t = seconds_of(p, m);
-    best = t < best ? t : best;
-  }
-  return best;
-}
-
-/* Rounds a second and thread: first finds a number that takes long enough to be timed. */
-static double rounds_per_second(pool *p, measurement *m) {
+/* Rounds a second and thread: first finds a number that takes long enough. */
+static double rounds_per_second(pool *p, measurement *m, double seconds) {
+  double t;
   m->rounds = 1000;
-  while (seconds_of(p, m) < 0.01) m->rounds *= 2;
-  return (double)m->rounds / best_of(p, m, 0.25);
+  while ((t = seconds_of(p, m)) < seconds / 2) m->rounds *= 2;
+  return (double)m->rounds / t;
 }
 
 /* So large that no cache holds a useful part of it. */
@@ -79,26 +69,42 @@ static void touch_share(void *arg, int i_thread, int n_threads) {
   memset((char *)(uintptr_t)m->bytes + (size_t)i_thread * m->share, i_thread + 1, m->share);
 }
 
-static status measure_read(pool *p, measurement *m, double *gb_per_second, error *err) {
-  void *buffer;
+/* Mapped as weights are. */
+static status map_buffer(cpu_device *d, measurement *m, error *err) {
   size_t n = read_bytes();
-  TRY(base_map(&buffer, n, true, "buffer to measure reading", err));
-  m->what = READ;
-  m->bytes = buffer;
-  m->share = n / (size_t)pool_threads(p) & ~(size_t)4095;
-  pool_run(p, touch_share, m);
-  *gb_per_second = (double)m->share * pool_threads(p) / best_of(p, m, 0.3) / 1e9;
-  base_unmap(buffer, n);
+  m->share = n / (size_t)d->n_threads & ~(size_t)4095;
+  if (!d->read_buffer) {
+    TRY(base_map(&d->read_buffer, n, true, "buffer to measure reading", err));
+    d->read_bytes = n;
+    m->bytes = d->read_buffer;
+    pool_run(d->pool, touch_share, m);
+  }
+  m->bytes = d->read_buffer;
   return TANDEM_OK;
 }
 
-status cpu_ceilings(device *d, tandem_ceilings *c, error *err) {
+/* Bytes a second: whole buffers, so that a stretch begins with what the one before has driven out of the caches. */
+static double bytes_per_second(pool *p, measurement *m, double seconds) {
+  double all = 0;
+  int n = 0;
+  do {
+    all += seconds_of(p, m);
+    n++;
+  } while (all < seconds);
+  return (double)n * (double)m->share * pool_threads(p) / all;
+}
+
+status cpu_ceiling(device *d, tandem_ceiling what, double seconds, double *per_second, error *err) {
   cpu_device *cpu = (cpu_device *)(void *)d;
-  measurement m = {.what = INT8};
-  double n_threads = pool_threads(cpu->pool);
+  measurement m = {.what = what};
+  double n_threads = cpu->n_threads;
   peak_of(cpu->level, &m.peak);
-  c->int8_tops = rounds_per_second(cpu->pool, &m) * n_threads * m.peak.int8_ops / 1e12;
-  m.what = F32;
-  c->f32_gflops = rounds_per_second(cpu->pool, &m) * n_threads * m.peak.f32_ops / 1e9;
-  return measure_read(cpu->pool, &m, &c->read_gb_per_second, err);
+  if (what == TANDEM_CEILING_READ) {
+    TRY(map_buffer(cpu, &m, err));
+    *per_second = bytes_per_second(cpu->pool, &m, seconds);
+    return TANDEM_OK;
+  }
+  double ops = what == TANDEM_CEILING_INT8 ? m.peak.int8_ops : m.peak.f32_ops;
+  *per_second = rounds_per_second(cpu->pool, &m, seconds) * n_threads * ops;
+  return TANDEM_OK;
 }

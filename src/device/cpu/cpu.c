@@ -39,8 +39,10 @@ static status choose_level(const char *name, cpu_level *level, error *err) {
 }
 
 static void cpu_close(device *d) {
+  cpu_device *c = (cpu_device *)d;
   if (!d) return;
-  pool_close(((cpu_device *)d)->pool);
+  pool_close(c->pool);
+  base_unmap(c->read_buffer, c->read_bytes);
   base_free(d);
 }
 
@@ -252,6 +254,8 @@ const device_ops cpu_device_ops = {
     .supports = cpu_supports,
     .work_bytes = cpu_work_bytes,
     .run = cpu_run_batch,
+    .cells_get = cpu_cells_get,
+    .cells_put = cpu_cells_put,
     .read_cell = cpu_read,
-    .ceilings = cpu_ceilings,
+    .ceiling = cpu_ceiling,
 };

@@ -106,6 +106,8 @@ typedef struct cpu_device {
   cpu_kernels kernels;
   cpu_level level;
   int32_t n_threads;
+  void *read_buffer; /* ceilings.c: NULL until reading is measured */
+  size_t read_bytes;
 } cpu_device;
 
 /* One run of a program; shared by all threads, read-only but for counters and work. */
@@ -143,7 +145,9 @@ size_t cpu_attn_shared(const device_program *p, int n_threads);
 /* weight.c: the device_ops of the same names. */
 status cpu_weight_layout(const device *d, op_value *v, error *err);
 status cpu_weight_load(device *d, const op_value *v, const void *from, void *to, error *err);
-status cpu_ceilings(device *d, tandem_ceilings *c, error *err); /* ceilings.c */
+status cpu_ceiling(device *d, tandem_ceiling what, double seconds, double *per_second, error *err); /* ceilings.c */
+device_cells_get cpu_cells_get;    /* cells.c */
+device_cells_put cpu_cells_put;
 extern const device_ops cpu_device_ops; /* cpu.c: the row of device_table */
 
 #endif

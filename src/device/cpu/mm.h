@@ -39,14 +39,12 @@ typedef struct cpu_q5_k {
   cpu_line q[32];
 } cpu_q5_k;
 
-/* k = 128 n + 32 g + 4 j + b: nibble (high for g >= 2) of line 8 (g % 2) + j of half n, and bits 2 g and 2 g + 1 of its
- * line j of h; scale k / 16. Pairs of blocks: [2 blocks][16 f16 d][2 blocks], the last block perhaps alone. */
+/* k = 128 n + 32 g + 4 j + b: nibble (high for g >= 2) of line [n][j][1 + g % 2] and bits 2 g and 2 g + 1 of line [n][j][0];
+ * scale k / 16. What is needed together lies together, so that few columns read one stream. Pairs of blocks:
+ * [2 blocks][16 f16 d][2 blocks], the last block perhaps alone. */
 typedef struct cpu_q6_k {
   cpu_line scales[4]; /* int8 */
-  struct {
-    cpu_line h[8];
-    cpu_line l[16];
-  } half[2];
+  cpu_line lines[2][8][3];
 } cpu_q6_k;
 
 static_assert(sizeof(cpu_q4_k) == 144 * 16 && sizeof(cpu_q5_k) == 176 * 16 && sizeof(cpu_q6_k) == 208 * 16, "no padding");

@@ -14,7 +14,7 @@ size_t cpu_panel_bytes(quant_type type, int64_t cols) {
 typedef uint32_t dword4 __attribute__((vector_size(16)));
 
 /* Four dwords of four rows each; written as the four rows of dword 0, of dword 1, ... */
-static inline void transpose4(const char *const *row, size_t at, cpu_line *to, int r) {
+static inline void transpose4(const char *const *row, size_t at, cpu_line *to, int stride, int r) {
   dword4 a, b, c, d;
   memcpy(&a, row[r] + at, 16);
   memcpy(&b, row[r + 1] + at, 16);
@@ -24,25 +24,29 @@ static inline void transpose4(const char *const *row, size_t at, cpu_line *to, i
   dword4 cd_low = __builtin_shufflevector(c, d, 0, 4, 1, 5), cd_high = __builtin_shufflevector(c, d, 2, 6, 3, 7);
   dword4 out[4] = {__builtin_shufflevector(ab_low, cd_low, 0, 1, 4, 5), __builtin_shufflevector(ab_low, cd_low, 2, 3, 6, 7),
                    __builtin_shufflevector(ab_high, cd_high, 0, 1, 4, 5), __builtin_shufflevector(ab_high, cd_high, 2, 3, 6, 7)};
-  for (int i = 0; i < 4; i++) memcpy(to[i][r], &out[i], 16);
+  for (int i = 0; i < 4; i++) memcpy(to[stride * i][r], &out[i], 16);
 }
 
-/* n_lines dwords of 16 rows, from byte `at` of each. */
-static void pack_lines(const char *const *row, size_t at, cpu_line *to, int n_lines) {
+/* n_lines dwords of 16 rows, from byte `at` of each, to every stride-th line. */
+static void pack_apart(const char *const *row, size_t at, cpu_line *to, int stride, int n_lines) {
   int j = 0;
   for (; j + 4 <= n_lines; j += 4)
-    for (int r = 0; r < CPU_PANEL; r += 4) transpose4(row, at + 4 * (size_t)j, to + j, r);
-  for (; j < n_lines; j++)
-    for (int r = 0; r < CPU_PANEL; r++) memcpy(to[j][r], row[r] + at + 4 * (size_t)j, 4);
+    for (int r = 0; r < CPU_PANEL; r += 4) transpose4(row, at + 4 * (size_t)j, to + stride * j, stride, r);
+  for (to += stride * j; j < n_lines; j++, to += stride)
+    for (int r = 0; r < CPU_PANEL; r++) memcpy((*to)[r], row[r] + at + 4 * (size_t)j, 4);
 }
+
+static void pack_lines(const char *const *row, size_t at, cpu_line *to, int n_lines) { pack_apart(row, at, to, 1, n_lines); }
 
 static void pack_halves(const char *const *row, size_t at, void *to) {
   for (int r = 0; r < CPU_PANEL; r++) memcpy((char *)to + 2 * r, row[r] + at, 2);
 }
 
-static void unpack_lines(char *row, const cpu_line *from, int n_lines, int r) {
-  for (int j = 0; j < n_lines; j++) memcpy(row + 4 * (size_t)j, from[j][r], 4);
+static void unpack_apart(char *row, const cpu_line *from, int stride, int n_lines, int r) {
+  for (int j = 0; j < n_lines; j++) memcpy(row + 4 * (size_t)j, from[stride * j][r], 4);
 }
+
+static void unpack_lines(char *row, const cpu_line *from, int n_lines, int r) { unpack_apart(row, from, 1, n_lines, r); }
 
 static void unpack_half(char *row, const void *from, int r) { memcpy(row, (const char *)from + 2 * r, 2); }
 
@@ -70,8 +74,10 @@ static void pack_block(quant_type type, const char *const *row, char *panel, int
   } else if (type == QUANT_Q6_K) {
     cpu_q6_k *b = (cpu_q6_k *)(panel + cpu_q6_k_at(i, n));
     for (int half = 0; half < 2; half++) {
-      pack_lines(row, 64 * (size_t)half, b->half[half].l, 16);
-      pack_lines(row, 128 + 32 * (size_t)half, b->half[half].h, 8);
+      cpu_line *line = b->lines[half][0];
+      pack_apart(row, 128 + 32 * (size_t)half, line, 3, 8);
+      pack_apart(row, 64 * (size_t)half, line + 1, 3, 8);
+      pack_apart(row, 64 * (size_t)half + 32, line + 2, 3, 8);
     }
     pack_lines(row, 192, b->scales, 4);
     pack_halves(row, 208, panel + cpu_q6_k_d(i));
@@ -100,8 +106,10 @@ static void unpack_block(quant_type type, const char *panel, int r, int64_t i, i
   } else if (type == QUANT_Q6_K) {
     const cpu_q6_k *b = (const cpu_q6_k *)(panel + cpu_q6_k_at(i, n));
     for (int half = 0; half < 2; half++) {
-      unpack_lines(block + 64 * half, b->half[half].l, 16, r);
-      unpack_lines(block + 128 + 32 * half, b->half[half].h, 8, r);
+      const cpu_line *line = b->lines[half][0];
+      unpack_apart(block + 128 + 32 * half, line, 3, 8, r);
+      unpack_apart(block + 64 * half, line + 1, 3, 8, r);
+      unpack_apart(block + 64 * half + 32, line + 2, 3, 8, r);
     }
     unpack_lines(block + 192, b->scales, 4, r);
     unpack_half(block + 208, panel + cpu_q6_k_d(i), r);

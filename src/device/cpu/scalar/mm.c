@@ -134,8 +134,8 @@ static float row_q6_k(const char *panel, int row, int64_t k, const void *x) {
     int32_t sum = 0;
     for (int e = 0; e < 256; e++) {
       int half = e / 128, g = e % 128 / 32, j = e % 32 / 4, b = e % 4;
-      int low = (w->half[half].l[8 * (g % 2) + j][row][b] >> 4 * (g / 2)) & 15;
-      int high = (w->half[half].h[j][row][b] >> 2 * g) & 3;
+      int low = (w->lines[half][j][1 + g % 2][row][b] >> 4 * (g / 2)) & 15;
+      int high = (w->lines[half][j][0][row][b] >> 2 * g) & 3;
       int scale = (int8_t)w->scales[e / 64][row][e / 16 % 4];
       sum += scale * ((low | high << 4) - 32) * a[i].q[e];
     }
