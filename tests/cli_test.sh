@@ -123,7 +123,7 @@ check "fit tells a budget, a peak and conditions" sh -c "grep -q '^budget' '$wor
 check "the last line of fit is a list of options" sh -c "tail -1 '$work/fit' | grep -qE '^-c 2048 -ctk f16 -ctv f16 -ub 512\$'"
 # shellcheck disable=SC2046  # a list of options
 check "which run takes" "$tandem" run -m $model -p x -n 1 $(tail -1 "$work/fit")
-smallest=$(awk '/nothing fits/ { print $1 }' "$work/fit")
+smallest=$(awk '/nothing fits/ { printf "%d", $2 + 1 }' "$work/fit")
 exits 0 "" fit -m $model --memory $((smallest + 200000))
 exits 71 "at least" fit -m $model --memory $((smallest - 200000))
 check "what does not fit is told all the same" grep -q 'nothing fits' "$work/out"

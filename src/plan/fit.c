@@ -30,6 +30,7 @@ const char *plan_fit_size(char out[32], uint64_t bytes) {
 
 /* ---- the sum of a choice ----------------------------------------------------------------------------------------- */
 
+static_assert(2 + PLAN_FIT_TYPES + PLAN_FIT_SHAPES + 2 + PLAN_FIT_TYPES <= PLAN_FIT_STAGES, "with a drafter and without one");
 enum { MODEL_ROWS = 8 + OP_MAX_GROUPS, COMMON_ROWS = 6 };
 static_assert(2 * MODEL_ROWS + COMMON_ROWS <= PLAN_FIT_ROWS, "rows of two models and of what they share");
 
@@ -218,6 +219,24 @@ static void add_conditions(const plan_fit_wish *w, plan_fit *f, int64_t least) {
   condition(f, "smallest", "nothing fits", plan_fit_peak(w, smallest(w, least)));
 }
 
+/* Every choice of the order that some budget is granted. */
+static void add_stages(const plan_fit_wish *w, plan_fit *f, int64_t least) {
+  plan_fit_choice c = all_of(w, least);
+  uint64_t to = UINT64_MAX;
+  do {
+    plan_fit_stage s = {.least = c, .from = plan_fit_peak(w, c), .to = to};
+    plan_fit_choice longer = c;
+    if (s.from >= to) continue; /* needs no less than what was tried before it */
+    longer.n_context = f->asked.n_context;
+    s.full = plan_fit_peak(w, longer);
+    longer.n_context = w->drafter.n_trained < f->asked.n_context ? w->drafter.n_trained : f->asked.n_context;
+    if (c.drafter && w->drafter.n_trained > f->asked.n_context) s.short_of_drafter = UINT64_MAX;
+    else if (c.drafter && w->drafter.n_trained > least) s.short_of_drafter = plan_fit_peak(w, longer);
+    f->stages[f->n_stages++] = s;
+    to = s.from;
+  } while (give_way(w, &c));
+}
+
 /* ---- the whole --------------------------------------------------------------------------------------------------- */
 
 static status does_not_fit(const plan_fit_wish *w, const plan_fit *f, int64_t most, error *err) {
@@ -246,5 +265,6 @@ status plan_fit_solve(plan_fit *f, const plan_fit_wish *w, error *err) {
     f->next_peak = plan_fit_peak(w, next);
   }
   add_conditions(w, f, least);
+  add_stages(w, f, least);
   return f->fits ? TANDEM_OK : does_not_fit(w, f, most, err);
 }

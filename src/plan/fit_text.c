@@ -24,11 +24,11 @@ static status rows_text(const plan_fit *f, const plan_fit_wish *w, text *out, er
   return text_printf(out, err, "%-29s %16" PRIu64 " %12s  %s\n", "budget", w->budget, plan_fit_size(size, w->budget), w->budget_is);
 }
 
-static status choice_text(const plan_fit_wish *w, plan_fit_choice c, text *out, error *err) {
+static status choice_text(const plan_fit_wish *w, plan_fit_choice c, const char *with, text *out, error *err) {
   TRY(text_printf(out, err, "%" PRId64 ", K/V %s %s", c.n_context, k_name(w, c.type), v_name(w, c.type)));
   if (c.drafter) TRY(text_printf(out, err, ", drafter with depth %d", plan_fit_depth(w, c)));
   else if (w->has_drafter) TRY(text_printf(out, err, ", no drafter"));
-  return text_printf(out, err, "\n");
+  return text_printf(out, err, "%s\n", with);
 }
 
 /* Each thing that gave way, with the numbers that made it. */
@@ -50,27 +50,60 @@ static status reasons_text(const plan_fit *f, const plan_fit_wish *w, text *out,
   return TANDEM_OK;
 }
 
-static status conditions_text(const plan_fit *f, text *out, error *err) {
-  char size[32];
-  TRY(text_printf(out, err, "\nat budgets below\n"));
-  for (int32_t i = 0; i < f->n_conditions; i++) {
-    const plan_fit_condition *c = &f->conditions[i];
-    if (c->bytes == UINT64_MAX) TRY(text_printf(out, err, "%29s  at any budget  %s\n", "", c->says));
-    else if (c->bytes == 0) TRY(text_printf(out, err, "%29s   at no budget  %s\n", "", c->says));
-    else TRY(text_printf(out, err, "%12s %16" PRIu64 " %12s   %s\n", "", c->bytes, plan_fit_size(size, c->bytes), c->says));
+/* The bounds of a range of budgets, in bytes and in units. */
+static status range_text(uint64_t from, uint64_t to, text *out, error *err) {
+  char a[32], b[32];
+  if (to == UINT64_MAX) return text_printf(out, err, "  %16" PRIu64 "   and more         %12s and more", from, plan_fit_size(a, from));
+  return text_printf(out, err, "  %16" PRIu64 " %16" PRIu64 "  %12s %12s", from, to - 1, plan_fit_size(a, from), plan_fit_size(b, to - 1));
+}
+
+/* A stage is cut where its context is whole. */
+static status stage_text(const plan_fit *f, const plan_fit_wish *w, const plan_fit_stage *s, text *out, error *err) {
+  const char *with = !s->least.ngrams && w->ngrams ? ", no n-grams" : "";
+  plan_fit_choice c = s->least;
+  if (s->full < s->to) {
+    TRY(range_text(s->full, s->to, out, err));
+    c.n_context = f->asked.n_context;
+    TRY(text_printf(out, err, "%s  context ", s->to == UINT64_MAX ? "    " : ""));
+    TRY(choice_text(w, c, with, out, err));
   }
-  return TANDEM_OK;
+  if (s->full <= s->from) return TANDEM_OK;
+  TRY(range_text(s->from, s->full < s->to ? s->full : s->to, out, err));
+  TRY(text_printf(out, err, "  context from "));
+  return choice_text(w, s->least, with, out, err);
+}
+
+static status conditions_text(const plan_fit *f, const plan_fit_wish *w, text *out, error *err) {
+  char size[32];
+  TRY(text_printf(out, err, "\nat budgets of\n"));
+  for (int32_t i = 0; i < f->n_stages; i++) TRY(stage_text(f, w, &f->stages[i], out, err));
+  if (f->n_stages) {
+    uint64_t smallest = f->stages[f->n_stages - 1].from;
+    TRY(text_printf(out, err, "  %16d %16" PRIu64 "  %12s %12s  nothing fits\n", 0, smallest - 1, "0 B", plan_fit_size(size, smallest - 1)));
+  }
+  if (!f->asked.drafter) return TANDEM_OK;
+  TRY(text_printf(out, err, "\nthe context is below the drafter's trained length of %" PRId64 " at budgets of\n", w->drafter.n_trained));
+  bool none = true;
+  for (int32_t i = 0; i < f->n_stages; i++) {
+    const plan_fit_stage *s = &f->stages[i];
+    uint64_t end = s->short_of_drafter < s->to ? s->short_of_drafter : s->to;
+    if (end <= s->from) continue;
+    none = false;
+    TRY(range_text(s->from, end, out, err));
+    TRY(text_printf(out, err, "\n"));
+  }
+  return none ? text_printf(out, err, "  none\n") : TANDEM_OK;
 }
 
 static status write_text(const plan_fit *f, const plan_fit_wish *w, bool explain, text *out, error *err) {
   TRY(text_printf(out, err, "%-29s %16s\n", "what", "bytes"));
   TRY(rows_text(f, w, out, err));
   TRY(text_printf(out, err, "\nasked    %s", w->n_context ? "context " : "context as large as fits, up to the trained "));
-  TRY(choice_text(w, f->asked, out, err));
+  TRY(choice_text(w, f->asked, "", out, err));
   TRY(text_printf(out, err, "%s  context ", f->fits ? "granted" : "least  "));
-  TRY(choice_text(w, f->granted, out, err));
+  TRY(choice_text(w, f->granted, "", out, err));
   TRY(reasons_text(f, w, out, err));
-  if (explain) TRY(conditions_text(f, out, err));
+  if (explain) TRY(conditions_text(f, w, out, err));
   if (!f->fits) return TANDEM_OK;
   return text_printf(out, err, "\n-c %" PRId64 " -ctk %s -ctv %s -ub %d\n", f->granted.n_context, k_name(w, f->granted.type), v_name(w, f->granted.type), w->max_tokens);
 }
@@ -103,6 +136,16 @@ static void row_json(json *j, const plan_fit_row *r) {
   json_end_object(j);
 }
 
+static void stage_json(json *j, const plan_fit_wish *w, const plan_fit_stage *s) {
+  json_object(j, NULL);
+  json_uint(j, "from", s->from);
+  json_uint(j, "below", s->to);
+  json_uint(j, "full_from", s->full);
+  json_uint(j, "short_of_drafter_below", s->short_of_drafter);
+  choice_json(j, "least", w, s->least);
+  json_end_object(j);
+}
+
 static void body_json(json *j, const plan_fit *f, const plan_fit_wish *w) {
   json_object(j, NULL);
   put_text(j, "schema", "fit.v1");
@@ -129,6 +172,9 @@ static void body_json(json *j, const plan_fit *f, const plan_fit_wish *w) {
     json_uint(j, "bytes", f->conditions[i].bytes);
     json_end_object(j);
   }
+  json_end_array(j);
+  json_array(j, "stages");
+  for (int32_t i = 0; i < f->n_stages; i++) stage_json(j, w, &f->stages[i]);
   json_end_array(j);
   json_end_object(j);
 }

@@ -93,7 +93,7 @@ void plan_cost(const plan *p, uint64_t *read_bytes, uint64_t *macs);
 /* Plain numbers, and pure functions of them: no file, no device, no clock, no allocation. A sum that does not fit 64 bits is
  * UINT64_MAX, which no budget holds. What is sized here is what the engine maps and allocates, to the byte; how resident
  * memory can differ from it is said in docs/ARCHITECTURE.md. */
-enum { PLAN_FIT_TYPES = 4, PLAN_FIT_SHAPES = 8, PLAN_FIT_ROWS = 48, PLAN_FIT_CONDITIONS = 8, PLAN_FIT_MIN_CONTEXT = 512 };
+enum { PLAN_FIT_TYPES = 4, PLAN_FIT_SHAPES = 8, PLAN_FIT_ROWS = 48, PLAN_FIT_CONDITIONS = 8, PLAN_FIT_STAGES = 24, PLAN_FIT_MIN_CONTEXT = 512 };
 
 /* Layers of a model whose pages come and go together. */
 typedef struct plan_fit_group {
@@ -167,11 +167,19 @@ typedef struct plan_fit_sum {
   uint64_t loading, running, peak;     /* peak = the larger */
 } plan_fit_sum;
 
-/* At budgets below `bytes`, and no others, this happens (0: at none, UINT64_MAX: at all); from the same sums. */
+/* Below `bytes` this wish gives way first (0: at no budget, UINT64_MAX: at all); from the same sums. When a later one gives way the
+ * context grows again, so where it is short is told by the stages. */
 typedef struct plan_fit_condition {
   const char *name, *says;
   uint64_t bytes;
 } plan_fit_condition;
+
+/* At budgets of from <= budget < to, and no others, this choice is granted, with the context least.n_context at `from`, growing
+ * up to what was asked at `full` and above. Below `short_of_drafter` it is less than the drafter's trained length. */
+typedef struct plan_fit_stage {
+  plan_fit_choice least;
+  uint64_t from, to, full, short_of_drafter;
+} plan_fit_stage;
 
 typedef struct plan_fit {
   bool fits;
@@ -181,6 +189,8 @@ typedef struct plan_fit {
   uint64_t next_peak;                  /* with one more token of context; 0 if it is the context asked for */
   plan_fit_condition conditions[PLAN_FIT_CONDITIONS];
   int32_t n_conditions;
+  plan_fit_stage stages[PLAN_FIT_STAGES]; /* from the largest budgets down */
+  int32_t n_stages;
 } plan_fit;
 
 /* Rows and sums of a choice. */
