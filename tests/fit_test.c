@@ -460,9 +460,8 @@ static void touch_regions(tandem_engine *e) {
 }
 
 /* Sessions with the dearest sampling, some tokens each, then everything there is. */
-static tandem_status use_all(tandem_engine *e, int32_t n_sequences, tandem_error *err) {
+static tandem_status use_all(tandem_engine *e, int32_t n_sequences, tandem_session *s[4], tandem_error *err) {
   tandem_sampling dearest;
-  tandem_session *s[4];
   int32_t ids[4] = {1, 2, 3, 4}, id;
   int64_t n = e->plan->limits.n_context < 4 ? e->plan->limits.n_context : 4;
   tandem_sampling_init(&dearest);
@@ -511,9 +510,12 @@ static int run_child(void) {
     o.predicted = e->fit.sum.peak;
     o.n_context = e->plan->limits.n_context;
     o.drafter = e->draft.plan != NULL;
-    o.later = use_all(e, c->params.n_sequences, &err);
+    tandem_session *s[4] = {0};
+    o.later = use_all(e, c->params.n_sequences, s, &err);
     o.measured = os_memory_peak();
     if (!o.later) snprintf(err.text, sizeof err.text, "%.500s", e->draft.off);
+    for (int i = 0; i < 4; i++) tandem_session_close(s[i]);
+    tandem_engine_close(e);
   }
   snprintf(o.text, sizeof o.text, "%s", err.text);
   ssize_t n = write(STDOUT_FILENO, &o, sizeof o);
