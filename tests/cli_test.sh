@@ -338,6 +338,7 @@ check "the text of two runs is that of one" cmp "$work/both" "$work/whole"
 cp "$work/talk" "$work/kept"
 talk -p " The king" -n 5 --json >"$work/s.json"
 check "a prompt continues the conversation" sh -c "grep -qE '\"n_prompt\":[1-9],\"n_resumed\":6[0-9],' '$work/s.json'"
+check "of which --json says nothing else" [ ! -s "$work/err" ]
 check "with the same bits from one thread" sh -c "cp '$work/kept' '$work/t1' && '$tandem' run -m $model --temp 0.8 --seed 3 --session '$work/t1' -p ' The king' -n 5 -t 1 --json 2>/dev/null | grep -q '\"logits_hash\":\"$(value logits_hash "$work/s.json")\"'"
 check "and leaves the same file" cmp "$work/talk" "$work/t1"
 stays() { # stays CODE TEXT ARGUMENT...: refused, and the file is as it was
@@ -363,11 +364,21 @@ rm -f "$work/talk"
 talk -p "Once" -n 20 -c 16 --ignore-eos >"$work/out"
 check "a full context is saved" grep -q ": 16 tokens saved" "$work/err"
 rm -f "$work/talk"
-timeout --preserve-status -s INT 0.3 "$tandem" run -m $model -t 1 --cpu scalar --no-draft -p "Once" -n -1 -c 0 --ignore-eos --session "$work/talk" >"$work/out" 2>"$work/err"
+# The watcher interrupts once there is an answer to interrupt.
+: >"$work/out"
+(
+  for i in $(seq 600); do
+    [ -s "$work/out" ] && break
+    sleep 0.1
+  done
+  kill -INT "$(cat "$work/pid")"
+) &
+sh -c 'echo $$ >"$0"; exec "$@"' "$work/pid" "$tandem" run -m $model -t 1 --cpu scalar --no-draft -p "Once" -n -1 -c 4000 --ignore-eos --session "$work/talk" >"$work/out" 2>"$work/err"
 code=$?
 check "Ctrl-C in an answer: exit 130" test $code -eq 130
 check "what was said until then is saved" grep -q "tokens saved" "$work/err"
-talk -p "" -n 2 -c 0 >"$work/out"
+wait
+talk -p "" -n 2 -c 4000 >"$work/out"
 check "and can be gone on with" test $? -eq 0
 
 awk '/^```/ { inside = 0 } inside; /^\$ tandem run .*--session/ { inside = 1 }' README.md | grep -v '^\$' >"$work/promised"
