@@ -118,6 +118,54 @@ static void a_drafter_that_never_matches_costs_next_to_nothing(void **state) {
       }
 }
 
+/* Whatever the drafter's luck, 60 times each. With times that are rough a bad start can mislead, but not by much. */
+static void guessing_is_never_much_slower_than_not(void **state) {
+  (void)state;
+  for (int a = 0; a <= 10; a++)
+    for (size_t i = 0; i < COUNT_OF(costs_of); i++)
+      for (size_t j = 0; j < COUNT_OF(slopes); j++)
+        for (uint64_t seed = 0; seed < 60; seed++) {
+          static spec_costs c;
+          spec_depth d;
+          bool rough = seed % 2;
+          machine m = {.base = 1, .slope = slopes[j], .draft = costs_of[i], .accept = a / 10., .jitter = rough ? .3 : 0, .spikes = rough ? .01 : 0};
+          random_state = seed * 7919 + (uint64_t)a * 100 + i * 10 + j;
+          memset(&c, 0, sizeof c);
+          spec_depth_begin(&d);
+          trace start = generate(&d, &c, &m, SPEC_SHARED, 256), rest = generate(&d, &c, &m, SPEC_SHARED, 1744);
+          double all = (start.plain_seconds + rest.plain_seconds) / (start.seconds + rest.seconds);
+          if (all < (rough ? .85 : .97) || speedup(&rest) < (rough ? .85 : .98))
+            fail_msg("a %g, c %g, slope %g, seed %d: %.4f in all, %.4f behind token 256", m.accept, m.draft, m.slope, (int)seed, all, speedup(&rest));
+        }
+}
+
+/* Two unknowns from one time: neither may end where nothing leads back. */
+static void a_wrong_cost_of_drafts_is_forgotten(void **state) {
+  (void)state;
+  static spec_costs c;
+  const double first[][2] = {{1, .5}, {3, 6}, {4, 1}}; /* a spike at the first long one */
+  memset(&c, 0, sizeof c);
+  for (size_t i = 0; i < COUNT_OF(first); i++) spec_costs_draft(&c, SPEC_SHARED, (int32_t)first[i][0], first[i][1]);
+  for (int i = 0; i < 200; i++) spec_costs_draft(&c, SPEC_SHARED, 1, .5);
+  assert_true(fabs((double)c.draft[SPEC_SHARED][0] - .5) < .05);
+  for (int i = 0; i < 200; i++) spec_costs_draft(&c, SPEC_SHARED, 3, 1);
+  assert_true(fabs((double)(c.draft[SPEC_SHARED][0] + 2 * c.draft[SPEC_SHARED][1]) - 1) < .1);
+  for (int i = 0; i < 10; i++) spec_costs_draft(&c, SPEC_MODEL, 1, 0); /* less than the clock sees */
+  for (int i = 0; i < 300; i++) spec_costs_draft(&c, SPEC_MODEL, 1, .5);
+  assert_true(fabs((double)c.draft[SPEC_MODEL][0] - .5) < .05);
+}
+
+/* Tried once at the end of a context bucket, once more at the beginning of the next: what was measured counts, no guess does. */
+static void a_new_context_starts_from_what_was_measured(void **state) {
+  (void)state;
+  static spec_costs c;
+  memset(&c, 0, sizeof c);
+  for (int i = 0; i < 8; i++) spec_costs_pass(&c, 1, 100, 1);
+  spec_costs_pass(&c, 9, 120, 4);
+  spec_costs_pass(&c, 9, 130, 4);
+  assert_true(fabs(spec_costs_pass_seconds(&c, 9, 130) - 4) < .01);
+}
+
 static void it_comes_back_when_the_text_becomes_easy(void **state) {
   (void)state;
   for (int told = 0; told < 2; told++) {
@@ -244,6 +292,9 @@ static void many_sequences_guess_less(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(a_drafter_that_never_matches_costs_next_to_nothing),
+      cmocka_unit_test(guessing_is_never_much_slower_than_not),
+      cmocka_unit_test(a_wrong_cost_of_drafts_is_forgotten),
+      cmocka_unit_test(a_new_context_starts_from_what_was_measured),
       cmocka_unit_test(it_comes_back_when_the_text_becomes_easy),
       cmocka_unit_test(a_perfect_drafter_is_used_to_the_full),
       cmocka_unit_test(the_depth_is_near_the_best),

@@ -27,7 +27,7 @@ static const double DECAY = 0.98, DECAY_NEWS = 0.8;
 static const double WEIGHT_ENGINE = 8, WEIGHT_PRIOR = 32;
 /* Behind the first measurements the cut is nearer: on a busy machine one pass in ten is interrupted for many times its length, and
  * what is compared is the undisturbed pass. A machine that became slower is followed by 1 % a measurement. */
-static const double LONG = 1.5;
+static const double LONG = 1.5, LONG_EARLY = 2; /* the latter among the first, where means are rough */
 static const double PER_ROW = 0.03;    /* a row more, as a share of one, until it is measured */
 static const double WAKE = 1.05;       /* gain to wake up for */
 static const double HOPELESS = 0.02;
@@ -48,6 +48,9 @@ static int nearest_context(uint32_t known, int b) {
 
 static double by_rows(int32_t n) { return 1 + PER_ROW * (n - 1); }
 
+/* A single measurement may have been cold: it is tried again before it counts. */
+static bool counts_already(const spec_costs *c, int32_t rows, int at) { return rows == 1 || c->n_pass[rows][at] >= 2; }
+
 /* T of 1 .. n rows into t[n + 1]; false if nothing was measured. Measured numbers of rows that get cheaper with more are pooled (the
  * algorithm of pool adjacent violators), what lies between two is interpolated, beyond them goes by_rows. */
 static bool fill_times(const spec_costs *c, int64_t n_context, int32_t n, double *t) {
@@ -57,7 +60,7 @@ static bool fill_times(const spec_costs *c, int64_t n_context, int32_t n, double
   for (int32_t rows = 1; rows <= MAX_ROWS; rows++) {
     if (!c->known[rows]) continue;
     int at = nearest_context(c->known[rows], b);
-    if (rows > 1 && c->n_pass[rows][at] < 2) continue; /* may have been cold: tried again before it counts */
+    if (!counts_already(c, rows, at)) continue;
     mean[n_pools] = c->pass[rows][at], weight[n_pools] = c->n_pass[rows][at];
     first[n_pools] = last[n_pools] = rows;
     for (; n_pools > 0 && mean[n_pools - 1] > mean[n_pools]; n_pools--) {
@@ -87,8 +90,8 @@ static const double *times_of(const spec_costs *c, int64_t n_context, double roo
 
 /* A decayed mean with a memory of 50. Spikes are cut; the first measurements are high rather than low. */
 static void add_time(float *mean, uint8_t *n, double x) {
-  double most = (*n > FRESH ? LONG : (double)SPIKE) * (double)*mean;
-  if (*n && x > most) x = most;
+  double most = (*n > FRESH ? LONG : LONG_EARLY) * (double)*mean;
+  if (*n && *mean > 0 && x > most) x = most;
   if (*n && *n <= FRESH && x < *mean / 2) *n = 0;
   if (*n < MEMORY) ++*n;
   *mean = *n == 1 ? (float)x : *mean + (float)((x - *mean) / *n);
@@ -100,9 +103,11 @@ void spec_costs_pass(spec_costs *c, int32_t n_rows, int64_t n_context, double se
   if (!(c->known[n_rows] >> b & 1)) {
     double t[MAX_ROWS + 1];
     bool any = fill_times(c, n_context, n_rows, t);
-    if (c->known[n_rows]) { /* starts from its neighbour's */
-      c->pass[n_rows][b] = (float)t[n_rows];
-      c->n_pass[n_rows][b] = FRESH;
+    if (c->known[n_rows]) { /* starts from its neighbour's, which is worth what is behind it */
+      int at = nearest_context(c->known[n_rows], b);
+      bool counts = counts_already(c, n_rows, at);
+      c->pass[n_rows][b] = counts ? (float)t[n_rows] : c->pass[n_rows][at];
+      c->n_pass[n_rows][b] = c->n_pass[n_rows][at] < FRESH ? c->n_pass[n_rows][at] : FRESH;
     } else if (any && seconds > SPIKE * t[n_rows]) {
       seconds = SPIKE * t[n_rows];
     }
@@ -119,17 +124,18 @@ double spec_costs_pass_seconds(const spec_costs *c, int32_t n_rows, int64_t n_co
   return n_rows > MAX_ROWS ? t[MAX_ROWS] * by_rows(n_rows) / by_rows(MAX_ROWS) : t[n_rows];
 }
 
-/* One time for two unknowns: what the estimate is off is spread evenly over the tokens. */
+/* One time for two unknowns: both are off by the same factor. A difference could make one of them 0, and a time that is cut at a
+ * multiple of 0 leads nowhere. */
 void spec_costs_draft(spec_costs *c, spec_kind kind, int32_t n, double seconds) {
   float *cost = c->draft[kind];
   if (n < 1 || !(seconds >= 0)) return;
   c->newest[kind] = (float)seconds;
   double guess = cost[0] + (n - 1) * (c->n_draft[kind][1] ? (double)cost[1] : (double)cost[0]);
-  double off = c->n_draft[kind][0] && seconds > SPIKE * guess ? (SPIKE - 1) * guess : seconds - guess;
-  double first = c->n_draft[kind][0] ? cost[0] + off / n : seconds / n;
-  double next = c->n_draft[kind][1] ? cost[1] + off / n : first;
-  add_time(&cost[0], &c->n_draft[kind][0], first > 0 ? first : 0);
-  if (n > 1) add_time(&cost[1], &c->n_draft[kind][1], next > 0 ? next : 0);
+  double off = guess > 0 ? seconds / guess : 0;
+  double first = guess > 0 ? cost[0] * off : seconds / n;
+  double next = guess > 0 && c->n_draft[kind][1] ? cost[1] * off : first;
+  add_time(&cost[0], &c->n_draft[kind][0], first);
+  if (n > 1) add_time(&cost[1], &c->n_draft[kind][1], next);
 }
 
 /* Seconds of draft i = 1, 2, ..; t_1: a pass of one row, for guessing. */
@@ -215,18 +221,18 @@ static void observe_draft(spec_depth *d, spec_costs *c, spec_kind kind, int32_t 
 typedef struct depth_plan {
   int32_t best, room;   /* best depth; the deepest that could pay if the drafter is sure */
   double rate, plain;   /* tokens a second at the best depth and at 0 */
-  double ideal;         /* ... if every draft matched */
+  double ideal;         /* ... if every draft matched, of the depths that were tried */
   float expected[SPEC_MAX_DEPTH + 1], engine[SPEC_MAX_DEPTH + 1];
 } depth_plan;
 
 /* Rows of depth k, as an index of the times. */
 static int32_t rows_of(int32_t n_sequences, int64_t k) { return n_sequences * (k + 1) > MAX_ROWS ? MAX_ROWS : (int32_t)(n_sequences * (k + 1)); }
 
-/* Passes are never tried with more than twice the rows that were: by_rows knows nothing of this machine. */
-static int32_t tried_limit(const spec_costs *c, int32_t limit, int32_t n_sequences) {
-  int32_t most = MAX_ROWS;
-  while (most > n_sequences && !c->known[most]) most--;
-  return 2 * most / n_sequences - 1 < limit ? 2 * most / n_sequences - 1 : limit;
+/* The most rows whose time counts. Passes are never tried with more than twice as many: by_rows knows nothing of this machine. */
+static int32_t tried_rows(const spec_costs *c, int32_t n_sequences, int64_t n_context) {
+  int32_t most = MAX_ROWS, b = context_of(n_context);
+  while (most > n_sequences && !(c->known[most] && counts_already(c, most, nearest_context(c->known[most], b)))) most--;
+  return most;
 }
 
 static bool make_plan(const spec_depth *d, const spec_costs *c, spec_kind kind, int32_t limit, int32_t n, int64_t n_context, depth_plan *p) {
@@ -234,7 +240,8 @@ static bool make_plan(const spec_depth *d, const spec_costs *c, spec_kind kind, 
   const double *t = times_of(c, n_context, room);
   if (limit > SPEC_MAX_DEPTH) limit = SPEC_MAX_DEPTH;
   if (n * (limit + 1) > MAX_ROWS) limit = MAX_ROWS / n - 1;
-  limit = tried_limit(c, limit, n);
+  int32_t tried = tried_rows(c, n, n_context);
+  if (2 * tried / n - 1 < limit) limit = 2 * tried / n - 1;
   if (limit < 1 || !t) return false;
   *p = (depth_plan){.plain = n / t[n], .rate = n / t[n]};
   for (int32_t k = 1; k <= limit; k++) {
@@ -245,7 +252,7 @@ static bool make_plan(const spec_depth *d, const spec_costs *c, spec_kind kind, 
     tokens += n * reach;
     drafting += draft_seconds(c, kind, k, t[1]);
     double rate = tokens / (t[rows_of(n, k)] + drafting), ideal = n * (k + 1) / (t[rows_of(n, k)] + drafting);
-    if (ideal > p->ideal) p->ideal = ideal;
+    if (ideal > p->ideal && (n * (k + 1) <= tried || tried == n)) p->ideal = ideal;
     if (rate > p->rate) p->rate = rate, p->best = k;
   }
   double sure = pow(SURE, p->best);
