@@ -72,16 +72,24 @@ static status load_matrix(const model_weight *w, const gguf *g, const device_ops
   return TANDEM_OK;
 }
 
-/* A stretch that is read, and of small slabs up to another that is not let go yet. */
+/* Bytes of the file that are mapped while a weight is loaded: all of a vector, one stretch of a large slab, of small ones as many
+ * as make a stretch. */
+static size_t mapped_for(const model_weight *w) {
+  const gguf_tensor *t = w->source;
+  size_t row = quant_row_bytes(t->type, t->dims[0]), slab = row * (size_t)t->dims[1], stretch = (size_t)stretch_rows(row) * row;
+  if (w->ordered || arch_tensors[w->tensor].dims[1] == DIM_NONE || slab == 0) return t->n_bytes;
+  size_t n = slab > stretch ? stretch : (STRETCH + slab - 1) / slab * slab;
+  return n < t->n_bytes ? n : t->n_bytes;
+}
+
 size_t model_load_bytes(const model *m) {
-  size_t most = 0;
-  for (int32_t i = 0; i < m->n_weights; i++) {
-    const gguf_tensor *t = m->weights[i].source;
-    size_t rows = quant_row_bytes(t->type, t->dims[0]) * DEVICE_ROWS, stretches = 2 * (rows > STRETCH ? rows : STRETCH);
-    size_t n = m->weights[i].ordered || t->n_bytes < stretches ? t->n_bytes : stretches;
+  size_t most = m->weight_bytes;
+  for (int32_t i = 0; i < m->n_weights; i++) { /* those in front of it are there, those behind are not */
+    const op_value *v = &m->weights[i].value;
+    size_t n = v->offset + v->extent + mapped_for(&m->weights[i]);
     if (n > most) most = n;
   }
-  return most;
+  return most - m->weight_bytes;
 }
 
 /* The order of the tokens: every id once. It is also a weight, as floats, which hold ids of this size exactly. */

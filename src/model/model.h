@@ -66,7 +66,7 @@ int64_t model_dim(const model *m, int i_layer, arch_dim dim);
 /* Whether a layer has a block of its architecture's list. */
 bool model_has_block(const model *m, const arch_block *block, const model_layer *l);
 
-/* Bytes of the file that model_load has mapped at once, at most. */
+/* By how much model_load exceeds weight_bytes at its peak: pages of the file are mapped beside the weights loaded so far. */
 size_t model_load_bytes(const model *m);
 
 /* ---- within model/ ----------------------------------------------------------------------------------------------- */

@@ -95,6 +95,8 @@ void plan_fit_add(const plan_fit_wish *w, plan_fit_choice c, plan_fit_sum *s) {
     add_logits(s, "drafter", "logits", add(w->drafting.logits, w->drafting.hidden), w->drafting.n_rows, 0);
     add_logits(s, "", "verification rows", verification(shape, &w->alone), shape->n_rows, shape->depth);
     session = add(session, w->session_draft);
+    /* The target is read before the drafter's weights are there, which are in the sum. */
+    reading = reading > w->drafter.weights ? reading - w->drafter.weights : 0;
     if (w->drafter.reading > reading) reading = w->drafter.reading;
   }
   plan_fit_row *r = put(s, "", "sessions", mul((uint64_t)w->n_sequences, session), PLAN_FIT_RUNNING);
