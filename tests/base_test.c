@@ -16,6 +16,7 @@
 #include <cmocka.h>
 
 #include "base/base.h"
+#include "support/folder.h"
 
 /* A folder that each test of files fills and empties. */
 static char folder[64];
@@ -662,36 +663,19 @@ static void test_read_all(void **state) {
   unlink(path);
 }
 
-static int count_files(void) {
-  char command[128];
-  snprintf(command, sizeof command, "ls -A '%s' | wc -l", folder);
-  FILE *f = popen(command, "r");
-  int n = -1;
-  assert_int_equal(fscanf(f, "%d", &n), 1);
-  pclose(f);
-  return n;
-}
-
-static void check_content(const char *path, const char *expected) {
-  text t = {0};
-  assert_int_equal(os_read_all(&t, path, 1000, NULL), TANDEM_OK);
-  assert_string_equal(t.bytes, expected);
-  text_free(&t);
-}
-
 static void test_write_all_replaces_a_file(void **state) {
   (void)state;
   const char *path = in_folder("out");
   assert_int_equal(os_write_all(path, "one", 3, NULL), TANDEM_OK);
-  check_content(path, "one");
+  folder_check(path, "one");
   assert_int_equal(os_write_all(path, "two!", 4, NULL), TANDEM_OK);
-  check_content(path, "two!");
+  folder_check(path, "two!");
   assert_int_equal(os_write_all(path, "", 0, NULL), TANDEM_OK);
-  check_content(path, "");
-  assert_int_equal(count_files(), 1); /* no temporary file is left */
+  folder_check(path, "");
+  assert_int_equal(folder_count(folder), 1); /* no temporary file is left */
   assert_int_equal(symlink("out", in_folder("link")), 0);
   assert_int_equal(os_write_all(in_folder("link"), "three", 5, NULL), TANDEM_OK);
-  check_content(path, "three"); /* through the link, which stays one */
+  folder_check(path, "three"); /* through the link, which stays one */
   struct stat s;
   assert_int_equal(lstat(in_folder("link"), &s), 0);
   assert_true(S_ISLNK(s.st_mode));
@@ -712,7 +696,7 @@ static void test_write_all_leaves_nothing_on_failure(void **state) {
   assert_non_null(strstr(err.text, "No such file"));
   assert_int_equal(os_write_all(long_name, "x", 1, &err), TANDEM_ERROR_IO);
   assert_int_equal(os_write_all("", "x", 1, &err), TANDEM_ERROR_IO);
-  assert_int_equal(count_files(), 0);
+  assert_int_equal(folder_count(folder), 0);
 }
 
 /* ---- the machine ------------------------------------------------------------------------------------------------- */

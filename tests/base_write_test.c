@@ -6,31 +6,15 @@
 
 #include <cmocka.h>
 
-#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/base.h"
+#include "support/folder.h"
 
 static char folder[] = "/tmp/tandem-test-XXXXXX", out_path[64], litter_path[64];
-
-static int count_files(void) {
-  int n = 0;
-  DIR *d = opendir(folder);
-  assert_non_null(d);
-  for (struct dirent *e; (e = readdir(d));) n += e->d_name[0] != '.';
-  closedir(d);
-  return n;
-}
-
-static void check_content(const char *path, const char *expected) {
-  text t = {0};
-  assert_int_equal(os_read_all(&t, path, 1000, NULL), TANDEM_OK);
-  assert_string_equal(t.bytes, expected);
-  text_free(&t);
-}
 
 static void test_a_writer_leaves_the_old_or_the_new_file(void **state) {
   (void)state;
@@ -50,8 +34,8 @@ static void test_a_writer_leaves_the_old_or_the_new_file(void **state) {
     assert_int_equal(st, n > n_calls ? TANDEM_OK : TANDEM_ERROR_IO);
     if (st) assert_non_null(strstr(err.text, "out: cannot write: No space left"));
     assert_int_equal(met, n > n_calls ? n_calls : n);
-    check_content(path, st ? "old" : "new");
-    assert_int_equal(count_files(), 1);
+    folder_check(path, st ? "old" : "new");
+    assert_int_equal(folder_count(folder), 1);
   }
   unlink(path);
 }
@@ -68,19 +52,19 @@ static void test_writers_do_not_meet(void **state) {
   os_writer_close(&b);
   assert_int_equal(os_writer_commit(&a, &err), TANDEM_OK);
   os_writer_close(&a);
-  check_content(path, "first");
+  folder_check(path, "first");
   FILE *f = fopen(litter, "w"); /* as a killed process leaves it */
   assert_non_null(f);
   fputs("half", f);
   fclose(f);
   assert_int_equal(os_write_all(path, "second", 6, &err), TANDEM_OK);
-  check_content(path, "second");
-  assert_int_equal(count_files(), 1);
+  folder_check(path, "second");
+  assert_int_equal(folder_count(folder), 1);
   assert_int_equal(link(path, litter), 0); /* a second name of something precious is not written to */
   assert_int_equal(os_write_all(out_path, "third", 5, &err), TANDEM_OK);
   assert_int_equal(symlink("out", litter), 0);
   assert_int_equal(os_write_all(path, "x", 1, &err), TANDEM_ERROR_IO);
-  check_content(path, "third");
+  folder_check(path, "third");
   assert_true(os_exists(path) && os_exists(litter) && !os_exists("/tmp/tandem-test-none"));
   unlink(litter);
   unlink(path);

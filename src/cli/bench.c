@@ -44,27 +44,6 @@ typedef struct bench {
   error *err;
 } bench;
 
-static int compare(const void *a, const void *b) {
-  double x = *(const double *)a, y = *(const double *)b;
-  return (x > y) - (x < y);
-}
-
-static double median(double *v, size_t n) {
-  qsort(v, n, sizeof *v, compare);
-  return n % 2 ? v[n / 2] : (v[n / 2 - 1] + v[n / 2]) / 2;
-}
-
-/* Ids that no cache has seen; the same in every run of the program, so that runs can be compared. */
-static void fill_ids(int32_t *ids, size_t n, int32_t n_vocab) {
-  uint64_t x = 0x9e3779b97f4a7c15u;
-  for (size_t i = 0; i < n; i++) {
-    x ^= x << 13;
-    x ^= x >> 7;
-    x ^= x << 17;
-    ids[i] = (int32_t)((x >> 20) % (uint64_t)n_vocab);
-  }
-}
-
 static status stopped(const bench *b) {
   return cli_interrupted() ? base_fail(b->err, TANDEM_ERROR_CANCELLED, NULL, "stopped") : TANDEM_OK;
 }
@@ -108,8 +87,8 @@ static status time_tokens(bench *b, int64_t n, bool at_once, tandem_ceiling what
     TRY(measure_ceiling(b, what, &b->roofs[i + 1]));
     b->shares[i] = b->rates[i] * work / ((b->roofs[i] + b->roofs[i + 1]) / 2);
   }
-  *to = (speed){.tokens_per_second = median(b->rates, i), .of_roof = median(b->shares, i)};
-  b->ceilings[what] = median(b->roofs, i + 1);
+  *to = (speed){.tokens_per_second = cli_median(b->rates, i), .of_roof = cli_median(b->shares, i)};
+  b->ceilings[what] = cli_median(b->roofs, i + 1);
   return TANDEM_OK;
 }
 
@@ -137,8 +116,8 @@ static status time_passes(bench *b) {
     }
   }
   for (int i = 0; i < COUNT_VERIFY; i++) {
-    b->verify[i] = median(seconds[i], r);
-    b->cost[i] = median(costs[i], r);
+    b->verify[i] = cli_median(seconds[i], r);
+    b->cost[i] = cli_median(costs[i], r);
   }
   return TANDEM_OK;
 }
@@ -241,7 +220,7 @@ status cli_bench(const cli_options *o, error *err) {
   TRY_DONE(tandem_engine_get_info(b.engine, &b.info, err));
   TRY_DONE(base_alloc_array((void **)&b.ids, (size_t)n, sizeof *b.ids, "random ids", err));
   TRY_DONE(base_alloc_array((void **)&b.rows, (size_t)b.info.n_vocab, VERIFY_ROWS * sizeof *b.rows, "rows of logits", err));
-  fill_ids(b.ids, (size_t)n, b.info.n_vocab);
+  cli_fill_ids(b.ids, (size_t)n, b.info.n_vocab);
   TRY_DONE(tandem_session_open(&b.session, b.engine, NULL, err));
   TRY_DONE(measure(&b));
   if (o->json)

@@ -64,16 +64,6 @@ typedef struct share {
   int n_known;
 } share;
 
-static int compare(const void *a, const void *b) {
-  double x = *(const double *)a, y = *(const double *)b;
-  return (x > y) - (x < y);
-}
-
-static double median(double *v, size_t n) {
-  qsort(v, n, sizeof *v, compare);
-  return v[n / 2];
-}
-
 static status stopped(const share *b) { return cli_interrupted() ? base_fail(b->err, TANDEM_ERROR_CANCELLED, NULL, "stopped") : TANDEM_OK; }
 
 /* ---- bytes ------------------------------------------------------------------------------------------------------- */
@@ -199,16 +189,6 @@ static status find_crossings(share *b) {
 
 /* ---- times ------------------------------------------------------------------------------------------------------- */
 
-static void fill_ids(int32_t *ids, int64_t n, int32_t n_vocab) {
-  uint64_t x = 0x9e3779b97f4a7c15u;
-  for (int64_t i = 0; i < n; i++) {
-    x ^= x << 13;
-    x ^= x >> 7;
-    x ^= x << 17;
-    ids[i] = (int32_t)((x >> 20) % (uint64_t)n_vocab);
-  }
-}
-
 /* A prompt, the first guess behind it, more guesses, verifications. */
 static status time_once(share *b, tandem_session *s, const int32_t *ids, float *rows, double *t) {
   int64_t n = b->o->bench_prompt;
@@ -247,7 +227,7 @@ static status time_pair(share *b, tandem_session *s, const int32_t *ids, float *
     TRY(time_once(b, s, ids, rows, t));
     for (int i = 0; i < TIMES && r > 0; i++) all[i][r - 1] = t[i];
   }
-  for (int i = 0; i < TIMES; i++) *to[i] = median(all[i], n);
+  for (int i = 0; i < TIMES; i++) *to[i] = cli_median(all[i], n);
   return TANDEM_OK;
 }
 
@@ -274,8 +254,8 @@ static status time_alone(share *b, const int32_t *ids) {
     all[0][r - 1] = middle - start;
     all[1][r - 1] = (os_seconds() - middle) / STEPS;
   }
-  b->alone_prompt = median(all[0], n);
-  b->alone_step = median(all[1], n);
+  b->alone_prompt = cli_median(all[0], n);
+  b->alone_step = cli_median(all[1], n);
 done:
   tandem_session_close(s);
   tandem_engine_close(engine);
@@ -303,7 +283,7 @@ static status measure(share *b, tandem_engine *engine) {
   status st;
   TRY_DONE(base_alloc_array((void **)&ids, (size_t)n, sizeof *ids, "ids", b->err));
   TRY_DONE(base_alloc_array((void **)&rows, (size_t)b->info.n_vocab * STEPS, sizeof *rows, "rows", b->err));
-  fill_ids(ids, n, b->info.n_vocab);
+  cli_fill_ids(ids, (size_t)n, b->info.n_vocab);
   TRY_DONE(tandem_session_open(&s, engine, NULL, b->err));
   tandem_speculation_init(&guessing);
   guessing.kinds = "shared,model";

@@ -148,6 +148,12 @@ void cli_size_text(char out[32], uint64_t bytes);
 /* Writes a JSON text and a newline to stdout and frees it. */
 status cli_json_out(json *j);
 status cli_write(const char *s, size_t n, error *err);
+/* A tandem_write_fn to stdout; `user` is a cli_sink. Stops at Ctrl-C. */
+typedef struct cli_sink {
+  status st; /* of the writing */
+  error *err;
+} cli_sink;
+bool cli_sink_write(void *user, const char *s, size_t n);
 
 /* ---- draft.c ------------------------------------------------------------------------------------------------------ */
 
@@ -161,6 +167,13 @@ void cli_warn_draft(const tandem_engine *engine);
 /* What came of guessing: " · draft ..." for the footer; a member "draft" of an object. Nothing if nothing was guessed. */
 void cli_draft_footer(const tandem_session *session);
 void cli_draft_json(json *j, const tandem_session *session, const tandem_engine_info *info);
+
+/* ---- measure.c ---------------------------------------------------------------------------------------------------- */
+
+/* Sorts v [n], n >= 1. */
+double cli_median(double *v, size_t n);
+/* Random ids that no cache has seen; the same in every run of the program, so that runs can be compared. */
+void cli_fill_ids(int32_t *ids, size_t n, int32_t n_vocab);
 
 /* ---- run.c -------------------------------------------------------------------------------------------------------- */
 

@@ -20,6 +20,12 @@ status cli_write(const char *s, size_t n, error *err) {
   return base_fail(err, TANDEM_ERROR_IO, NULL, "standard output: %s", strerror(errno));
 }
 
+bool cli_sink_write(void *user, const char *s, size_t n) {
+  cli_sink *k = user;
+  k->st = cli_write(s, n, k->err);
+  return !k->st && !cli_interrupted();
+}
+
 status cli_json_out(json *j) {
   status st = json_close(j);
   if (!st) st = cli_write(j->out.bytes, j->out.n, j->err);

@@ -35,6 +35,9 @@ static int32_t random_below(uint64_t seed, int64_t position, int32_t n) {
   return (int32_t)(sample_uniform(seed, (uint64_t)position, 7, 0, 0) * n);
 }
 
+/* Is the depth left to the rule of depth.c? */
+static bool by_rule(const engine_policy *p) { return p->bounds.depth < 0 && !p->depth_seed; }
+
 /* How many tokens to ask of a kind. */
 static int32_t ask_for(engine_part *p, spec_kind kind, int32_t n_sessions) {
   tandem_session *s = p->s;
@@ -48,24 +51,14 @@ static int32_t ask_for(engine_part *p, spec_kind kind, int32_t n_sessions) {
 static void order_kinds(engine_part *p, int32_t n_sessions) {
   tandem_session *s = p->s;
   const engine_policy *policy = &s->speculation.policy;
-  double rate[SPEC_KINDS];
   p->n_order = 0;
   for (int32_t i = 0; i < policy->n_kinds && p->limit > 0; i++) {
-    spec_kind kind = policy->kinds[i];
-    if (!s->engine->drafters[kind]) continue;
-    int32_t k = ask_for(p, kind, n_sessions), at = p->n_order;
-    if (k < 1) continue;
-    rate[at] = s->speculation.depth.rate;
-    p->order[at] = kind;
-    p->asks[at] = k;
-    p->n_order++;
-    for (; at > 0 && policy->by_value && policy->bounds.depth < 0 && rate[at] > rate[at - 1]; at--) {
-      double r = rate[at];
-      int32_t a = p->asks[at];
-      spec_kind o = p->order[at];
-      rate[at] = rate[at - 1], p->asks[at] = p->asks[at - 1], p->order[at] = p->order[at - 1];
-      rate[at - 1] = r, p->asks[at - 1] = a, p->order[at - 1] = o;
-    }
+    struct engine_candidate c = {.kind = policy->kinds[i]};
+    if (!s->engine->drafters[c.kind] || (c.n = ask_for(p, c.kind, n_sessions)) < 1) continue;
+    c.rate = s->speculation.depth.rate;
+    int32_t at = p->n_order++;
+    for (; at > 0 && by_rule(policy) && policy->by_value && c.rate > p->order[at - 1].rate; at--) p->order[at] = p->order[at - 1];
+    p->order[at] = c;
   }
 }
 
@@ -77,7 +70,7 @@ static void open_part(tandem_engine *e, engine_part *p, tandem_step *step, int32
   p->limit = min_of(p->limit, step->n_max - 1);
   p->limit = min_of(p->limit, rows / n_steps - 1);
   order_kinds(p, n_steps);
-  for (int32_t i = 0; i < p->n_order; i++) p->k = p->asks[i] > p->k ? p->asks[i] : p->k;
+  for (int32_t i = 0; i < p->n_order; i++) p->k = p->order[i].n > p->k ? p->order[i].n : p->k;
 }
 
 /* Cells for the last token and all guesses: a companion writes there before the target does. Without room no guesses. */
@@ -92,15 +85,15 @@ static status take_cells(engine_part *p, error *err) {
 static void add_ask(tandem_engine *e, int32_t i_part, int32_t place, int32_t *n) {
   engine_part *p = &e->parts[i_part];
   tandem_session *s = p->s;
-  bool by_rule = s->speculation.policy.bounds.depth < 0 && !s->speculation.policy.depth_seed;
-  spec_kind kind = p->order[place];
+  struct engine_candidate *c = &p->order[place];
+  bool ruled = by_rule(&s->speculation.policy);
   /* The rule remembers one decision: it is made again for the kind that is asked now. */
-  if (by_rule && p->n_order > 1) p->asks[place] = spec_depth_ask(&s->speculation.depth, &e->costs, kind, p->limit, e->n_parts, s->n);
-  if (p->asks[place] > p->k) p->asks[place] = p->k;
-  if (p->asks[place] < 1) return;
+  if (ruled && p->n_order > 1) c->n = spec_depth_ask(&s->speculation.depth, &e->costs, c->kind, p->limit, e->n_parts, s->n);
+  if (c->n > p->k) c->n = p->k;
+  if (c->n < 1) return;
   e->ask_of[*n] = i_part;
-  e->asks[(*n)++] = (spec_ask){.sequence = s->sequence, .tokens = s->tokens, .n = s->n, .k = p->asks[place], .sampler = s->sampler,
-                               .hidden = engine_hidden(s), .depth = by_rule ? &s->speculation.depth : NULL, .costs = &e->costs,
+  e->asks[(*n)++] = (spec_ask){.sequence = s->sequence, .tokens = s->tokens, .n = s->n, .k = c->n, .sampler = s->sampler,
+                               .hidden = engine_hidden(s), .depth = ruled ? &s->speculation.depth : NULL, .costs = &e->costs,
                                .p_min = s->speculation.policy.bounds.p_min};
 }
 
@@ -126,7 +119,7 @@ static void ask_kind(tandem_engine *e, spec_kind kind, int32_t place) {
   error why = {0};
   for (int32_t i = 0; i < e->n_parts; i++) {
     engine_part *p = &e->parts[i];
-    if (!p->n_draft && place < p->n_order && p->order[place] == kind) add_ask(e, i, place, &n);
+    if (!p->n_draft && place < p->n_order && p->order[place].kind == kind) add_ask(e, i, place, &n);
   }
   if (n == 0) return;
   double start = os_seconds();

@@ -42,8 +42,11 @@ typedef struct engine_part {
   tandem_step *step;
   tandem_session *s;
   int32_t limit;             /* drafts there is room for */
-  int32_t asks[SPEC_KINDS];  /* by place in `order`: tokens to ask for */
-  spec_kind order[SPEC_KINDS];
+  struct engine_candidate {
+    spec_kind kind;
+    int32_t n;               /* tokens to ask for */
+    double rate;             /* tokens a second that the rule expects of it */
+  } order[SPEC_KINDS];       /* in which they are asked */
   int32_t n_order, k;        /* k: cells taken behind the last token's */
   int32_t first_row, n_draft;
   spec_kind kind;            /* whose drafts these are */

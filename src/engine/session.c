@@ -125,10 +125,10 @@ void engine_keep_row(tandem_session *s, int32_t row) {
 void engine_tell_drafters(tandem_session *s, int64_t from) {
   tandem_engine *e = s->engine;
   for (int k = 0; k < SPEC_KINDS; k++)
-    if (e->drafters[k] && from < 0) e->drafters[k]->ops->begin(e->drafters[k], s->sequence, s->tokens, s->n);
+    if (e->drafters[k] && e->drafters[k]->ops->begin && from < 0) e->drafters[k]->ops->begin(e->drafters[k], s->sequence, s->tokens, s->n);
   for (int32_t i = 0; i < s->speculation.policy.n_kinds && from >= 0; i++) {
     spec_drafter *d = e->drafters[s->speculation.policy.kinds[i]];
-    if (d) d->ops->settle(d, s->sequence, s->tokens, from, s->n);
+    if (d && d->ops->settle) d->ops->settle(d, s->sequence, s->tokens, from, s->n);
   }
 }
 

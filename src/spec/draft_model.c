@@ -146,7 +146,7 @@ static void settle(spec_drafter *base, int32_t sequence, const int32_t *tokens, 
   if (d->slides && !d->lost[sequence] && catch_up(d, sequence, tokens, n, NULL)) d->lost[sequence] = true;
 }
 
-static void fork(spec_drafter *base, int32_t from, int32_t to, int64_t n) {
+static void share_prefix(spec_drafter *base, int32_t from, int32_t to, int64_t n) {
   model_drafter *d = (model_drafter *)base;
   d->done[to] = d->done[from] < n ? d->done[from] : n;
   d->lost[to] = d->lost[from];
@@ -162,7 +162,7 @@ static void close_model(spec_drafter *base) {
 }
 
 const spec_ops spec_model = {.name = "model", .alias = "draft-simple", .summary = "a small model of the same vocabulary", .needs_model = true, .close = close_model,
-                             .begin = begin, .propose = propose, .settle = settle, .fork = fork};
+                             .begin = begin, .propose = propose, .settle = settle, .fork = share_prefix};
 
 status spec_model_open(spec_drafter **out, const spec_host *host, error *err) {
   void *memory;

@@ -103,21 +103,13 @@ static status simple_propose(spec_drafter *base, spec_ask *asks, int32_t n_asks,
   return TANDEM_OK;
 }
 
-static void simple_begin(spec_drafter *base, int32_t sequence, const int32_t *tokens, int64_t n) { (void)base, (void)sequence, (void)tokens, (void)n; }
-
-static void simple_settle(spec_drafter *base, int32_t sequence, const int32_t *tokens, int64_t from, int64_t n) {
-  (void)base, (void)sequence, (void)tokens, (void)from, (void)n;
-}
-
 static void simple_close(spec_drafter *base) { base_free(base); }
 
 const spec_ops spec_ngram_simple = {
     .name = "ngram-simple",
     .summary = "copies what followed the last time the newest tokens occurred in this text",
     .close = simple_close,
-    .begin = simple_begin,
     .propose = simple_propose,
-    .settle = simple_settle,
 };
 
 status spec_ngram_simple_open(spec_drafter **drafter, const spec_ngram_params *params, error *err) {

@@ -75,11 +75,6 @@ static status propose(spec_drafter *base, spec_ask *asks, int32_t n_asks, error 
   return TANDEM_OK;
 }
 
-static void begin(spec_drafter *d, int32_t sequence, const int32_t *tokens, int64_t n) { (void)d, (void)sequence, (void)tokens, (void)n; }
-static void settle(spec_drafter *d, int32_t sequence, const int32_t *tokens, int64_t from, int64_t n) {
-  (void)d, (void)sequence, (void)tokens, (void)from, (void)n;
-}
-
 static void close_shared(spec_drafter *base) {
   shared_drafter *d = (shared_drafter *)base;
   if (!d) return;
@@ -90,7 +85,7 @@ static void close_shared(spec_drafter *base) {
 }
 
 const spec_ops spec_shared = {.name = "shared", .alias = "draft-mtp", .summary = "a draft head over the target's own cells", .needs_model = true,
-                              .close = close_shared, .begin = begin, .propose = propose, .settle = settle};
+                              .close = close_shared, .propose = propose};
 
 status spec_shared_open(spec_drafter **out, const spec_host *host, error *err) {
   void *memory;

@@ -140,13 +140,13 @@ typedef struct spec_ops {
   const char *summary;  /* one line for help */
   bool needs_model;     /* a second GGUF file */
   void (*close)(spec_drafter *d);
-  /* A sequence begins anew, or its history was changed behind the drafter's back (fork, restore, truncate): tokens[n]. */
-  void (*begin)(spec_drafter *d, int32_t sequence, const int32_t *tokens, int64_t n);
   /* Proposes for all at once. n_out = 0 is a fine answer. A failure: the engine goes on without the drafter. */
   status (*propose)(spec_drafter *d, spec_ask *asks, int32_t n_asks, error *err);
+  /* The next three may be NULL: nothing is remembered of a sequence. A sequence begins anew, or its history was changed behind the drafter's back (fork, restore, truncate): tokens[n]. */
+  void (*begin)(spec_drafter *d, int32_t sequence, const int32_t *tokens, int64_t n);
   /* The sequence now has n evaluated tokens, tokens[n] (and perhaps last at [n]); the ones from `from` on are new. */
   void (*settle)(spec_drafter *d, int32_t sequence, const int32_t *tokens, int64_t from, int64_t n);
-  /* Sequence `to` now shares the first n tokens of `from`; NULL: begin is enough. */
+  /* Sequence `to` now shares the first n tokens of `from`. */
   void (*fork)(spec_drafter *d, int32_t from, int32_t to, int64_t n);
 } spec_ops;
 

@@ -5,13 +5,13 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "support/guess.h"
+#include "support/folder.h"
 #include "support/saved.h"
 #include "support/tiny.h"
 
@@ -82,14 +82,7 @@ text saved_read_file(const char *path) {
   return t;
 }
 
-int saved_count_files(void) {
-  int n = 0;
-  DIR *d = opendir(folder);
-  assert_non_null(d);
-  for (struct dirent *e; (e = readdir(d));) n += e->d_name[0] != '.';
-  closedir(d);
-  return n;
-}
+int saved_count_files(void) { return folder_count(folder); }
 
 void saved_open_victim(saved_victim *v, const saved_setup *how, int64_t n) {
   v->e = saved_open_engine(how);
