@@ -79,6 +79,13 @@ typedef enum tandem_draft_wish {
   TANDEM_DRAFT_REQUIRED = 2   /* always an error */
 } tandem_draft_wish;
 
+/* An n-gram drafter. 0 = the default. */
+typedef struct tandem_ngram {
+  int32_t n_match;  /* tokens that must match, 1 .. 64; simple 12, mod 24 */
+  int32_t n_max;    /* tokens to continue with, 1 .. 64; 48 */
+  int32_t min_hits; /* occurrences there must be, 1 .. 16; 1; simple only */
+} tandem_ngram;
+
 typedef struct tandem_engine_params {
   size_t size;                /* set by tandem_engine_params_init */
   const char *model;          /* path of a GGUF file (the first one if it is split); borrowed for the call */
@@ -98,6 +105,7 @@ typedef struct tandem_engine_params {
   bool vocab_only;            /* read the vocabulary alone: for tandem_tokenize and its relatives; the file may be without tensors */
   const char *draft;          /* path of a drafter's GGUF file, NULL = none: a draft head over the target's own cells, or a
                                  small model of the same vocabulary; the file says which */
+  tandem_ngram ngram_simple, ngram_mod;
   tandem_draft_wish draft_wish; /* what if it cannot be used; default TANDEM_DRAFT_IF_USABLE */
   int32_t draft_depth;        /* guesses in a row that there is room for in the pass that verifies them, 1 .. 64; default 16; may
                                  give way to the memory */
@@ -304,14 +312,17 @@ TANDEM_API tandem_status tandem_session_load(tandem_session *session, const char
 
 /* ---- speculation ------------------------------------------------------------------------------------------------- */
 
-enum { TANDEM_MAX_DRAFT = 64, TANDEM_DRAFT_POSITIONS = 16 };
+enum { TANDEM_MAX_DRAFT = 64, TANDEM_DRAFT_POSITIONS = 16, TANDEM_DRAFTERS = 4 };
+
+/* Name of drafter i, 0 .. TANDEM_DRAFTERS - 1, as in tandem_speculation.kinds; NULL beyond. Static storage. */
+TANDEM_API const char *tandem_drafter_name(int i);
 
 /* How a session guesses ahead. It changes how fast tokens come, never which: every token is drawn from the model's own
  * logits. */
 typedef struct tandem_speculation {
   size_t size;         /* set by tandem_speculation_init */
-  const char *kinds;   /* drafters to ask, in order: "ngram-simple", "ngram-mod", "shared", "model", with commas between;
-                          "off"; NULL or "auto" = ngram-mod and the model the engine has, the most promising first.
+  const char *kinds;   /* drafters to ask, in order: "ngram-simple", "ngram-mod", "shared", "model", with commas between
+                          ("ngram" = both); "off"; NULL or "auto" = ngram-mod and the model the engine has, the most promising first.
                           Borrowed for the call */
   int32_t depth;       /* tokens to guess: -1 = by measured acceptance and cost (the default); 0 .. 64 = always so many */
   int32_t n_max;       /* bounds on that, 0 .. 64; default 16 */
@@ -337,6 +348,8 @@ typedef struct tandem_draft_stats {
   int64_t n_tokens;          /* tokens drawn by all passes */
   int64_t drafted_at[TANDEM_DRAFT_POSITIONS];  /* by place in the guess; the last counts all behind */
   int64_t accepted_at[TANDEM_DRAFT_POSITIONS];
+  int64_t drafted_by[TANDEM_DRAFTERS];         /* by drafter, in the order of tandem_drafter_name */
+  int64_t accepted_by[TANDEM_DRAFTERS];
   double seconds;            /* all passes, drafting included */
   double plain_seconds;      /* what a pass over one token costs, as measured or estimated; 0 = not known */
 } tandem_draft_stats;

@@ -288,7 +288,7 @@ check "and it is what happens" cmp "$work/promised" "$work/out"
 assistant=models/tales-assistant.gguf
 small=models/tales-draft.gguf
 greedy --no-draft >"$work/plain"
-for how in "" "--spec shared --spec-depth 3" "-d $small --spec model --spec-depth 2" "--spec ngram-simple,ngram-mod" "--spec draft-mtp --spec-depth-random 5" \
+for how in "" "--spec shared --spec-depth 3" "-d $small --spec model --spec-depth 2" "--spec ngram --spec-ngram-simple-size-n 1 --spec-ngram-mod-n-match 2 --spec-depth 4" "--spec draft-mtp --spec-depth-random 5" \
   "-d $assistant --draft-max 4 --draft-min 2 --draft-p-min 0.3 --spec-depth 4"; do
   # shellcheck disable=SC2086  # options
   greedy $how >"$work/guessed"
@@ -305,6 +305,9 @@ check "the footer tells what was guessed" grep -qE 'draft [0-9]+/[1-9][0-9]* acc
 check "--show-draft colours guessed tokens" grep -q "$(printf '\033')\[32m" "$work/shown"
 check "and changes nothing else" [ "$(sed "s/$(printf '\033')\[[0-9]*m//g" "$work/shown")" = "$(cat "$work/bare")" ]
 exits 2 "no drafter, there are auto, off" run -m $model -p x -n 1 --spec shred
+greedy --spec ngram --spec-ngram-simple-size-n 1 --spec-depth 4 >"$work/short"
+check "a shorter match guesses more" grep -q '"draft":{"type":"ngram-simple","drafted":[1-9]' "$work/short"
+exits 2 "spec-ngram-simple-size-n" run -m $model -p x -n 1 --spec-ngram-simple-size-n 65
 exits 2 "no drafter beside" run -m $assistant -p x -n 1 --spec on
 exits 65 "draft head: it cannot run alone.*-d" run -m $assistant -p x -n 1
 exits 65 "vocabularies of target and drafter differ in tokens: 4096 and 288" run -m $model -d tests/data/zoo/llama.gguf -p x -n 1

@@ -632,6 +632,17 @@ static void wishes_are_checked(void **state) {
   w = guess_kinds("auto", -1);
   w.n_max = 65;
   assert_int_equal(tandem_session_set_speculation(s, &w, &err), TANDEM_ERROR_ARGUMENT);
+  w = guess_kinds("ngram,model", -1);
+  assert_int_equal(tandem_session_set_speculation(s, &w, &err), TANDEM_OK);
+  assert_int_equal(s->speculation.policy.n_kinds, 3);
+  w = guess_kinds("ngram-mod,ngram", -1);
+  assert_int_equal(tandem_session_set_speculation(s, &w, &err), TANDEM_ERROR_ARGUMENT);
+  tandem_engine_params bad;
+  tandem_engine *none;
+  guess_params(&bad, pairs[0].target, NULL);
+  bad.ngram_mod.n_match = 65;
+  assert_int_equal(tandem_engine_open(&none, &bad, &err), TANDEM_ERROR_ARGUMENT);
+  assert_non_null(strstr(err.text, "ngram-mod: n_match: 65, must be 1 to 64"));
   int32_t ids[4];
   assert_int_equal(tandem_session_draft(s, 5, 2, ids, NULL, &err), TANDEM_ERROR_ARGUMENT);
   tandem_step step = {.session = s, .last = 5, .n_max = 0};

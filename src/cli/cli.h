@@ -44,6 +44,7 @@ typedef struct cli_options {
   const char *draft, *spec, *plot;
   tandem_speculation speculation; /* but kinds */
   int32_t draft_behind, draft_steps;
+  tandem_ngram ngram_simple, ngram_mod;
   int draft_use, show_draft;
   tandem_logit_bias *bias;  /* owned, like breakers */
   size_t n_bias;
@@ -166,7 +167,7 @@ tandem_speculation cli_speculation(const cli_options *o);
 void cli_warn_draft(const tandem_engine *engine);
 /* What came of guessing: " · draft ..." for the footer; a member "draft" of an object. Nothing if nothing was guessed. */
 void cli_draft_footer(const tandem_session *session);
-void cli_draft_json(json *j, const tandem_session *session, const tandem_engine_info *info);
+void cli_draft_json(json *j, const tandem_session *session);
 
 /* ---- measure.c ---------------------------------------------------------------------------------------------------- */
 

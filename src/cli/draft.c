@@ -43,6 +43,8 @@ static status look_beside(text *path, const char *model, bool *found, error *err
 status cli_find_draft(tandem_engine_params *params, text *path, const cli_options *o, error *err) {
   bool found = false, on = o->spec && !strcmp(o->spec, "on"), off = !o->draft_use || (o->spec && (!strcmp(o->spec, "off") || !strcmp(o->spec, "none")));
   params->draft_behind = o->draft_behind;
+  params->ngram_simple = o->ngram_simple;
+  params->ngram_mod = o->ngram_mod;
   if (off) return TANDEM_OK;
   if (o->draft) {
     params->draft = o->draft;
@@ -91,11 +93,14 @@ void cli_draft_footer(const tandem_session *session) {
   if (speed_up(&t) > 0) fprintf(stderr, ", speed-up %.2f", speed_up(&t));
 }
 
-void cli_draft_json(json *j, const tandem_session *session, const tandem_engine_info *info) {
+void cli_draft_json(json *j, const tandem_session *session) {
   tandem_draft_stats t = {.size = sizeof t};
   if (tandem_session_get_draft_stats(session, &t, NULL) || !t.n_drafted) return;
   json_object(j, "draft");
-  json_string(j, "type", info->draft_kind, strlen(info->draft_kind));
+  char who[80] = ""; /* those that guessed */
+  for (int i = 0; i < TANDEM_DRAFTERS; i++)
+    if (t.drafted_by[i]) snprintf(who + strlen(who), sizeof who - strlen(who), "%s%s", who[0] ? "," : "", tandem_drafter_name(i));
+  json_string(j, "type", who, strlen(who));
   json_int(j, "drafted", t.n_drafted);
   json_int(j, "accepted", t.n_accepted);
   json_array(j, "per_position");

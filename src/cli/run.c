@@ -149,7 +149,7 @@ static status write_json(generation *g) {
     json_null(&j, "logits_hash");
   json_string(&j, "stop", stops[g->stop], strlen(stops[g->stop]));
   json_uint(&j, "seed", g->seed);
-  cli_draft_json(&j, g->session, &g->info);
+  cli_draft_json(&j, g->session);
   json_end_object(&j);
   return cli_json_out(&j);
 }

@@ -169,6 +169,8 @@ static void count(engine_part *p, double seconds) {
   *(p->n_draft ? &t->n_steps : &t->n_plain) += 1;
   t->n_drafted += p->n_draft;
   t->n_accepted += step->n_accepted;
+  t->drafted_by[p->kind] += p->n_draft;
+  t->accepted_by[p->kind] += step->n_accepted;
   t->n_tokens += step->n;
   t->seconds += seconds;
   for (int32_t i = 0; i < p->n_draft; i++) {

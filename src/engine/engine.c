@@ -30,6 +30,8 @@ static status check_params(const tandem_engine_params *p, error *err) {
     return base_fail(err, TANDEM_ERROR_ARGUMENT, "draft_depth", "draft_depth: %d, must be 1 to %d", p->draft_depth, TANDEM_MAX_DRAFT);
   if ((unsigned)p->draft_wish > TANDEM_DRAFT_REQUIRED)
     return base_fail(err, TANDEM_ERROR_ARGUMENT, "draft_wish", "draft_wish: %d, must be 0 to 2", (int)p->draft_wish);
+  TRY(spec_ngram_check(&p->ngram_simple, "ngram-simple", err));
+  TRY(spec_ngram_check(&p->ngram_mod, "ngram-mod", err));
   if (p->draft_behind != 0 && p->draft_behind != 1)
     return base_fail(err, TANDEM_ERROR_ARGUMENT, "draft_behind", "draft_behind: %d, must be 0 or 1", p->draft_behind);
   if ((unsigned)p->kv_type_k >= ENGINE_KV_TYPES || (unsigned)p->kv_type_v >= ENGINE_KV_TYPES)
@@ -88,10 +90,9 @@ static status open_device(tandem_engine *e, const tandem_engine_params *params, 
 }
 
 /* Drafters that need no model; without memory for them there are fewer. */
-static void open_ngrams(tandem_engine *e) {
-  const spec_ngram_params otherwise = {0};
-  spec_ngram_simple_open(&e->drafters[SPEC_NGRAM_SIMPLE], &otherwise, NULL);
-  if (e->fit.granted.ngrams || !e->wish.ngrams) spec_ngram_mod_open(&e->drafters[SPEC_NGRAM_MOD], &otherwise, NULL);
+static void open_ngrams(tandem_engine *e, const tandem_engine_params *params) {
+  spec_ngram_simple_open(&e->drafters[SPEC_NGRAM_SIMPLE], &params->ngram_simple, NULL);
+  if (e->fit.granted.ngrams || !e->wish.ngrams) spec_ngram_mod_open(&e->drafters[SPEC_NGRAM_MOD], &params->ngram_mod, NULL);
 }
 
 /* Everything that reads the file. */
@@ -108,7 +109,7 @@ static status open_from(tandem_engine *e, const gguf *g, const tandem_engine_par
   TRY(model_load(e->model, g, e->ops, e->device, (void *)(uintptr_t)e->memory.weights, params->progress, params->user, err));
   error why = {0};
   if (e->draft.plan) TRY(engine_without_drafter(e, params, engine_draft_load(e, params, &why), &why, err));
-  open_ngrams(e);
+  open_ngrams(e, params);
   e->loaded = true;
   return TANDEM_OK;
 }

@@ -38,6 +38,9 @@ tandem_status tandem_session_get_draft_stats(const tandem_session *s, tandem_dra
   return TANDEM_OK;
 }
 
+static_assert((int)TANDEM_DRAFTERS == (int)SPEC_KINDS, "a name for every drafter");
+const char *tandem_drafter_name(int i) { return i >= 0 && i < SPEC_KINDS ? spec_table[i]->name : NULL; }
+
 bool tandem_session_was_drafted(const tandem_session *s) { return s->drafted; }
 
 tandem_status tandem_session_draft(tandem_session *s, int32_t last, int32_t k, int32_t *ids, float *rows, tandem_error *err) {

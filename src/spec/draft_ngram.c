@@ -45,10 +45,20 @@ static bool take(spec_ask *a, int32_t id, int32_t beyond) {
   return v.more;
 }
 
-static status read_param(int32_t *v, int32_t wish, int32_t otherwise, int32_t most, const char *name, error *err) {
-  *v = wish ? wish : otherwise;
-  if (*v >= 1 && *v <= most) return TANDEM_OK;
-  return base_fail(err, TANDEM_ERROR_ARGUMENT, name, "n-gram drafter: %s: %d, must be 1 to %d", name, wish, most);
+static status in_range(const char *whose, const char *name, int32_t v, int32_t most, error *err) {
+  if (v >= 0 && v <= most) return TANDEM_OK;
+  return base_fail(err, TANDEM_ERROR_ARGUMENT, name, "%s: %s: %d, must be 1 to %d, or 0 for the default", whose, name, v, most);
+}
+
+status spec_ngram_check(const tandem_ngram *p, const char *whose, error *err) {
+  TRY(in_range(whose, "n_match", p->n_match, MAX_MATCH, err));
+  TRY(in_range(whose, "n_max", p->n_max, SPEC_MAX_DEPTH, err));
+  return in_range(whose, "min_hits", p->min_hits, MAX_HITS, err);
+}
+
+/* The parameters with defaults filled in. */
+static tandem_ngram filled(const tandem_ngram *p, int32_t n_match) {
+  return (tandem_ngram){.n_match = p->n_match ? p->n_match : n_match, .n_max = p->n_max ? p->n_max : 48, .min_hits = p->min_hits ? p->min_hits : 1};
 }
 
 static int32_t limit_of(const spec_ask *a, int32_t n_max) { return a->k < n_max ? a->k : n_max; }
@@ -57,7 +67,7 @@ static int32_t limit_of(const spec_ask *a, int32_t n_max) { return a->k < n_max 
 
 typedef struct simple_drafter {
   spec_drafter base;
-  spec_ngram_params params;
+  tandem_ngram params;
 } simple_drafter;
 
 /* Where earlier occurrences of the newest n_match tokens end, newest first, at most `want`. The history is read backwards with
@@ -82,7 +92,7 @@ static int32_t find_hits(const int32_t *tokens, int64_t n, int32_t n_match, int3
 
 /* A continuation longer than what is left of the history repeats itself: it reads what was just written. */
 static void propose_simple(const simple_drafter *d, spec_ask *a) {
-  const spec_ngram_params *p = &d->params;
+  const tandem_ngram *p = &d->params;
   const int32_t *t = a->tokens;
   int64_t ends[MAX_HITS];
   int32_t beyond = 0, k = limit_of(a, p->n_max);
@@ -112,16 +122,13 @@ const spec_ops spec_ngram_simple = {
     .propose = simple_propose,
 };
 
-status spec_ngram_simple_open(spec_drafter **drafter, const spec_ngram_params *params, error *err) {
-  spec_ngram_params p;
+status spec_ngram_simple_open(spec_drafter **drafter, const tandem_ngram *params, error *err) {
   void *memory;
   *drafter = NULL;
-  TRY(read_param(&p.n_match, params->n_match, 12, MAX_MATCH, "n_match", err));
-  TRY(read_param(&p.n_max, params->n_max, 48, SPEC_MAX_DEPTH, "n_max", err));
-  TRY(read_param(&p.min_hits, params->min_hits, 1, MAX_HITS, "min_hits", err));
+  TRY(spec_ngram_check(params, "ngram-simple", err));
   TRY(base_alloc(&memory, sizeof(simple_drafter), "n-gram drafter", err));
   simple_drafter *d = memory;
-  *d = (simple_drafter){.base.ops = &spec_ngram_simple, .params = p};
+  *d = (simple_drafter){.base.ops = &spec_ngram_simple, .params = filled(params, 12)};
   *drafter = &d->base;
   return TANDEM_OK;
 }
@@ -130,7 +137,7 @@ status spec_ngram_simple_open(spec_drafter **drafter, const spec_ngram_params *p
 
 typedef struct mod_drafter {
   spec_drafter base;
-  spec_ngram_params params;
+  tandem_ngram params;
   uint32_t *pool;                     /* [2^POOL_BITS], of which 2^bits are in use; owned */
   int bits;
   uint64_t leaving;                   /* what the oldest of n_match tokens adds to a hash, once the next is in */
@@ -267,20 +274,18 @@ const spec_ops spec_ngram_mod = {
 
 size_t spec_ngram_mod_bytes(void) { return sizeof(uint32_t) << POOL_BITS; }
 
-status spec_ngram_mod_open(spec_drafter **drafter, const spec_ngram_params *params, error *err) {
-  spec_ngram_params p = {.min_hits = 1};
+status spec_ngram_mod_open(spec_drafter **drafter, const tandem_ngram *params, error *err) {
   void *memory, *region;
   status st;
   *drafter = NULL;
-  TRY(read_param(&p.n_match, params->n_match, 24, MAX_MATCH, "n_match", err));
-  TRY(read_param(&p.n_max, params->n_max, 48, SPEC_MAX_DEPTH, "n_max", err));
+  TRY(spec_ngram_check(params, "ngram-mod", err));
   TRY(base_alloc(&memory, sizeof(mod_drafter), "n-gram drafter", err));
   mod_drafter *d = memory;
   d->base.ops = &spec_ngram_mod;
-  d->params = p;
+  d->params = filled(params, 24);
   d->bits = FIRST_BITS;
   d->leaving = 1;
-  for (int32_t i = 0; i < p.n_match; i++) d->leaving *= base_of_hash;
+  for (int32_t i = 0; i < d->params.n_match; i++) d->leaving *= base_of_hash;
   TRY_DONE(base_map(&region, spec_ngram_mod_bytes(), false, "n-gram pool", err));
   d->pool = region;
   *drafter = &d->base;

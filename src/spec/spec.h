@@ -188,13 +188,10 @@ status spec_same_vocab(const tokenizer *target, int64_t n_target, const tokenize
 /* draft_ngram.c. Simple: the last earlier occurrence of the newest `n_match` tokens (`last` included), continued; no state.
  * Mod: a pool of 2^22 next tokens by the hash of the last n_match, shared by all sequences of the engine (16 MiB, mapped
  * lazily); emptied when a quarter full of stale entries. p tells how far the match reached. */
-typedef struct spec_ngram_params {
-  int32_t n_match;  /* tokens that must match, 1 .. 64; default simple 12, mod 24 */
-  int32_t n_max;    /* continuation, 1 .. SPEC_MAX_DEPTH; default 48 */
-  int32_t min_hits; /* occurrences that must agree, 1 .. 16; default 1 (simple only) */
-} spec_ngram_params;
-status spec_ngram_simple_open(spec_drafter **d, const spec_ngram_params *params, error *err);
-status spec_ngram_mod_open(spec_drafter **d, const spec_ngram_params *params, error *err);
+/* Is every parameter in its range? The error names it with `whose`. */
+status spec_ngram_check(const tandem_ngram *params, const char *whose, error *err);
+status spec_ngram_simple_open(spec_drafter **d, const tandem_ngram *params, error *err);
+status spec_ngram_mod_open(spec_drafter **d, const tandem_ngram *params, error *err);
 size_t spec_ngram_mod_bytes(void);
 
 /* ---- verify.c ---------------------------------------------------------------------------------------------------- */
