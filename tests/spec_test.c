@@ -87,6 +87,9 @@ static const pair pairs[] = {{"models/tales.gguf", "models/tales-assistant.gguf"
                              {"tests/data/zoo/gemma3.gguf", "tests/data/zoo/gemma2.gguf"},
                              {"tests/data/zoo/qwen3.gguf", "tests/data/zoo/llama.gguf"}};
 
+/* The last one only where a head has whole blocks of it. */
+static const tandem_kv_type kv_types[] = {TANDEM_KV_F16, TANDEM_KV_F32, TANDEM_KV_BF16, TANDEM_KV_Q8_0};
+
 static void fill_prompt(int32_t *ids, int n, int n_vocab) {
   for (int i = 0; i < n; i++) ids[i] = i % 3 == 2 && i > 8 ? ids[i - 6] : 5 + guess_below(n_vocab - 5); /* some of it repeats */
 }
@@ -115,7 +118,6 @@ static tandem_sampling random_sampling(void) {
 }
 
 static void any_guess_gives_the_same_text(void **state) {
-  static const tandem_kv_type kv[] = {TANDEM_KV_F16, TANDEM_KV_F32, TANDEM_KV_BF16, TANDEM_KV_Q8_0};
   static const int ubatches[] = {1, 7, 64, 512};
   int32_t prompt[300];
   int64_t drafted = 0, accepted = 0;
@@ -124,8 +126,7 @@ static void any_guess_gives_the_same_text(void **state) {
     const pair *p = &pairs[round % (int)COUNT_OF(pairs)];
     tandem_engine_params params;
     guess_params(&params, p->target, p->draft);
-    /* Cells of 16 values are no whole blocks of q8_0. */
-    params.kv_type_k = params.kv_type_v = kv[guess_below(p->target[0] == 'm' ? 4 : 3)];
+    params.kv_type_k = params.kv_type_v = kv_types[guess_below(p->target[0] == 'm' ? 4 : 3)];
     params.n_ubatch = ubatches[guess_below(4)];
     params.n_threads = 1 + guess_below(3);
     tandem_engine *e = guess_open_engine(&params);
@@ -207,7 +208,13 @@ static void step_crowd(member *crowd) {
 static void sequences_in_one_batch_do_not_meet(void **state) {
   (void)state;
   for (size_t round = 0; round < 2 * COUNT_OF(pairs); round++) {
-    tandem_engine *e = guess_open_pair(pairs[round % COUNT_OF(pairs)].target, pairs[round % COUNT_OF(pairs)].draft);
+    const pair *p = &pairs[round % COUNT_OF(pairs)];
+    tandem_engine_params params;
+    guess_params(&params, p->target, p->draft);
+    params.kv_type_k = params.kv_type_v = kv_types[guess_below(p->target[0] == 'm' ? 4 : 3)];
+    params.n_ubatch = 8 + guess_below(100);
+    params.n_threads = 1 + guess_below(3);
+    tandem_engine *e = guess_open_engine(&params);
     static member crowd[CROWD];
     tandem_speculation off = guess_kinds("off", -1);
     memset(crowd, 0, sizeof crowd);
@@ -230,7 +237,7 @@ static void sequences_in_one_batch_do_not_meet(void **state) {
     }
     for (int i = 0; i < CROWD; i++) {
       assert_null(crowd[i].s);
-      guess_assert_same(&crowd[i].plain, &crowd[i].got, pairs[round % COUNT_OF(pairs)].draft);
+      guess_assert_same(&crowd[i].plain, &crowd[i].got, p->draft);
       guess_free_result(&crowd[i].plain);
       guess_free_result(&crowd[i].got);
     }
@@ -308,6 +315,31 @@ static void no_drafter_can_change_the_text(void **state) {
         guess_free_result(&got);
         tandem_engine_close(e);
       }
+}
+
+/* A model that fails while it is asked is given up: told once, and the text goes on. */
+static void a_failing_model_is_given_up(void **state) {
+  (void)state;
+  tandem_engine *e = guess_open_pair("models/tales.gguf", "models/tales-assistant.gguf");
+  tandem_engine_info info = {.size = sizeof info};
+  int32_t prompt[20];
+  fill_prompt(prompt, 20, 4096);
+  tandem_speculation off = guess_kinds("off", -1), spec = guess_kinds("shared", 3);
+  guess_result want, got;
+  guess_generate(e, prompt, 20, 50, NULL, &off, &want);
+  guess_ok(tandem_engine_get_info(e, &info, NULL), NULL);
+  assert_string_equal(info.draft_kind, "shared");
+  liar l = {{&liar_ops}, LIE_FAIL, &want, 20, 0, 4096};
+  e->drafters[SPEC_SHARED]->ops->close(e->drafters[SPEC_SHARED]);
+  e->drafters[SPEC_SHARED] = &l.base;
+  guess_generate(e, prompt, 20, 50, NULL, &spec, &got);
+  guess_assert_same(&want, &got, "a failing model");
+  guess_ok(tandem_engine_get_info(e, &info, NULL), NULL);
+  assert_string_equal(info.draft_kind, "");
+  assert_non_null(strstr(info.draft_off, "shared: the liar has no memory"));
+  guess_free_result(&want);
+  guess_free_result(&got);
+  tandem_engine_close(e);
 }
 
 /* A callback that stops in the middle of a step leaves the session as plain decoding would. */
@@ -663,6 +695,7 @@ int main(void) {
       cmocka_unit_test(any_guess_gives_the_same_text),
       cmocka_unit_test(sequences_in_one_batch_do_not_meet),
       cmocka_unit_test(no_drafter_can_change_the_text),
+      cmocka_unit_test(a_failing_model_is_given_up),
       cmocka_unit_test(stopping_inside_a_step_takes_the_rest_back),
       cmocka_unit_test(the_context_may_be_full),
       cmocka_unit_test(an_empty_session_has_nothing_to_see),

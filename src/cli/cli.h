@@ -163,8 +163,8 @@ bool cli_sink_write(void *user, const char *s, size_t n);
 status cli_find_draft(tandem_engine_params *params, text *path, const cli_options *o, error *err);
 /* What the options say about guessing. */
 tandem_speculation cli_speculation(const cli_options *o);
-/* One line on stderr if the drafter that was meant is not used. */
-void cli_warn_draft(const tandem_engine *engine);
+/* One line on stderr if the drafter that was meant is not used, or no longer: true. Not again if `warned`. */
+bool cli_warn_draft(const tandem_engine *engine, bool warned);
 /* What came of guessing: " · draft ..." for the footer; a member "draft" of an object. Nothing if nothing was guessed. */
 void cli_draft_footer(const tandem_session *session);
 void cli_draft_json(json *j, const tandem_session *session);

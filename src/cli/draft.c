@@ -66,9 +66,11 @@ tandem_speculation cli_speculation(const cli_options *o) {
   return s;
 }
 
-void cli_warn_draft(const tandem_engine *engine) {
+bool cli_warn_draft(const tandem_engine *engine, bool warned) {
   tandem_engine_info info = {.size = sizeof info};
-  if (!tandem_engine_get_info(engine, &info, NULL) && info.draft_off[0]) fprintf(stderr, "tandem: no drafter: %s\n", info.draft_off);
+  if (warned || tandem_engine_get_info(engine, &info, NULL) || !info.draft_off[0]) return warned;
+  fprintf(stderr, "tandem: no drafter: %s\n", info.draft_off);
+  return true;
 }
 
 static double share(int64_t a, int64_t b) { return b > 0 ? (double)a / (double)b : 0; }

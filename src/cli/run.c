@@ -234,7 +234,7 @@ status cli_run(const cli_options *o, error *err) {
   TRY_DONE(cli_session_check(o, err));
   TRY_DONE(cli_find_draft(&params, &draft, o, err));
   TRY_DONE(cli_open(&g.engine, &params, o, err));
-  cli_warn_draft(g.engine);
+  bool warned = cli_warn_draft(g.engine, false);
   TRY_DONE(tandem_engine_get_info(g.engine, &g.info, err));
   TRY_DONE(set_sampling(&g, &bias, &sampling, err));
   TRY_DONE(tandem_session_open(&g.session, g.engine, &sampling, err));
@@ -251,6 +251,7 @@ status cli_run(const cli_options *o, error *err) {
   else if (g.stream)
     TRY_DONE(cli_write("\n", 1, err));
   fflush(stdout);
+  cli_warn_draft(g.engine, warned);
   if (o->timings >= 0 ? o->timings : !o->json) write_footer(&g);
   TRY_DONE(save_session(&g));
   if (cli_interrupted()) st = TANDEM_ERROR_CANCELLED;

@@ -85,11 +85,29 @@ static status map_memory(tandem_engine *e, error *err) {
   return TANDEM_OK;
 }
 
+/* Keys of full layers were turned with the target's factors, where it has any: queries must be turned with the same. */
+static status check_factors(const tandem_engine *e, error *err) {
+  const engine_draft *d = &e->draft;
+  int32_t a = d->model->weight[T_ROPE_FREQS], b = e->model->weight[T_ROPE_FREQS];
+  if (!d->model->arch->borrows || a < 0) return TANDEM_OK;
+  const op_value *x = &d->model->weights[a].value;
+  const float *own = (const float *)(const void *)((const char *)d->memory.weights + x->offset), *target = NULL;
+  if (b >= 0) target = (const float *)(const void *)((const char *)e->memory.weights + e->model->weights[b].value.offset);
+  for (int64_t i = 0; i < x->cols; i++) {
+    float want = target ? target[i] : 1;
+    if (own[i] != want)
+      return base_fail(err, TANDEM_ERROR_UNSUPPORTED, x->name, "%s: factor %lld is %g, the target turned its keys with %g", x->name, (long long)i,
+                       (double)own[i], (double)want);
+  }
+  return TANDEM_OK;
+}
+
 status engine_draft_load(tandem_engine *e, const tandem_engine_params *params, error *err) {
   engine_draft *d = &e->draft;
   bool head = d->model->arch->borrows;
   TRY(map_memory(e, err));
   TRY(model_load(d->model, d->file, e->ops, e->device, (void *)(uintptr_t)d->memory.weights, params->progress, params->user, err));
+  TRY(check_factors(e, err));
   gguf_close(d->file);
   d->file = NULL;
   spec_host host = {.plan = d->plan, .ops = e->ops, .device = e->device, .memory = &d->memory, .pages = e->pages, .n_vocab = e->model->n_vocab};

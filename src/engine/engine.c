@@ -189,8 +189,9 @@ tandem_status tandem_engine_get_info(const tandem_engine *e, tandem_engine_info 
   plan_cost(p, &info->read_bytes, &info->macs);
   info->draft_kind = info->draft_name = "";
   info->draft_off = e->draft.off;
-  if (!e->draft.plan) return TANDEM_OK;
-  info->draft_kind = spec_table[e->draft.model->arch->borrows ? SPEC_SHARED : SPEC_MODEL]->name;
+  spec_kind kind = e->draft.plan && e->draft.model->arch->borrows ? SPEC_SHARED : SPEC_MODEL;
+  if (!e->draft.plan || (e->loaded && !e->drafters[kind])) return TANDEM_OK; /* none, or it failed on the way */
+  info->draft_kind = spec_table[kind]->name;
   info->draft_name = e->draft.model->name;
   info->draft_weight_bytes = e->draft.model->weight_bytes;
   info->draft_kv_bytes = engine_draft_kv_bytes(e);
