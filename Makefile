@@ -1,6 +1,6 @@
 # A thin front of CMake: short names for what people do most.
 #   make                    build/tandem
-#   make run                the same, installing missing packages first, and tell a tale with the model in models/
+#   make run                the same, installing missing packages first, and tell a tale with the pair in models/
 #   make test               all tests; the last line counts them
 #   make test-asan          the same tests under AddressSanitizer and UndefinedBehaviorSanitizer
 #   make test-tsan          ... under ThreadSanitizer
@@ -9,6 +9,7 @@
 #   make fuzz               every fuzz target for FUZZ_SECONDS
 #   make bench              speed of the program, and of every kernel
 #   make install            PREFIX=/usr/local, DESTDIR= and LIBDIR=lib are honoured; uninstall takes the files away again
+MAKEFLAGS += --no-print-directory
 BUILD := build
 PREFIX := /usr/local
 LIBDIR := lib
@@ -31,7 +32,7 @@ all:
 run:
 	@sh tools/setup.sh build
 	$(call make_build,release,$(BUILD))
-	$(BUILD)/tandem run -m models/tales.gguf -p "$(PROMPT)" -n 160 --display-prompt
+	$(BUILD)/tandem run -m models/tales.gguf -p "$(PROMPT)" -n 160 --display-prompt --spec-depth 2 --show-draft
 
 test:
 	@sh tools/setup.sh test
