@@ -75,7 +75,7 @@ done
 check "every file says what it is" [ $bad -eq 0 ]
 
 # Nothing names the machine it was written on.
-paths() { ! grep -rnIE '/(work|home|root)/[a-z]' --exclude-dir=.git --exclude-dir='build*' --exclude=style.sh . | grep -vE '/home/\.\.\.'; }
+paths() { ! grep -rnIE '/(work|home|root)/[a-z]' --exclude-dir=.git --exclude=.git --exclude-dir='build*' --exclude=style.sh . | grep -vE '/home/\.\.\.'; }
 check "no paths of a machine" paths
 spaces() { ! grep -rnE '[[:space:]]+$' --include='*.[ch]' --include='*.sh' --include='*.cmake' --include='*.md' --include=Makefile \
   --exclude-dir=.git --exclude-dir='build*' . ; }
