@@ -385,6 +385,28 @@ static bool listen(void *user, const char *s, size_t n) {
   return true;
 }
 
+/* What attention costs by position: 2 layers of the shipped model see all with one head of 64 + 64 for K and V, 4 see a window of 128 with
+ * two; 4 query heads. */
+static void attention_is_priced_by_position(void **state) {
+  (void)state;
+  tandem_error err = {0};
+  tandem_engine_params p;
+  tandem_engine *e;
+  tandem_engine_info info = {.size = sizeof info};
+  tandem_engine_params_init(&p);
+  p.model = "models/tales.gguf";
+  p.plan_only = true;
+  p.kv_type_v = TANDEM_KV_F32;
+  ok(tandem_engine_open(&e, &p, &err), &err);
+  ok(tandem_engine_get_info(e, &info, &err), &err);
+  assert_int_equal(info.window, 128);
+  assert_int_equal(info.cell_bytes, 2 * 64 * (2 + 4));
+  assert_int_equal(info.window_cell_bytes, 4 * 2 * 64 * (2 + 4));
+  assert_int_equal(info.cell_macs, 2 * 4 * (64 + 64));
+  assert_int_equal(info.window_cell_macs, 4 * 4 * (64 + 64));
+  tandem_engine_close(e);
+}
+
 /* As much as fits up to the trained length; what is asked for exactly, or an error that says what would fit, and does. */
 static void the_context_is_as_large_as_fits(void **state) {
   (void)state;
@@ -575,6 +597,7 @@ int main(void) {
       cmocka_unit_test(a_full_pool_is_busy_and_recovers),
       cmocka_unit_test(parameters_out_of_range_are_named),
       cmocka_unit_test(memory_that_does_not_suffice_is_an_error_with_numbers),
+      cmocka_unit_test(attention_is_priced_by_position),
       cmocka_unit_test(the_context_is_as_large_as_fits),
       cmocka_unit_test(every_allocation_may_fail),
       cmocka_unit_test(every_read_may_fail),

@@ -173,6 +173,20 @@ static status need_model(const tandem_engine *e, error *err) {
   return base_fail(err, TANDEM_ERROR_ARGUMENT, "vocab_only", "the engine was opened for its vocabulary only");
 }
 
+/* What attention costs a token for each position it sees. A cell that several layers read counts for each. */
+static void add_attention(const plan *p, tandem_engine_info *info) {
+  for (int32_t i = 0; i < p->n_steps; i++) {
+    const op_step *s = &p->steps[i];
+    if (s->op != OP_ATTEND) continue;
+    const op_cache *c = &p->caches[s->cache];
+    uint64_t bytes = (uint64_t)c->n_heads * (op_row_bytes(c->k_type, c->k_dim) + op_row_bytes(c->v_type, c->v_dim));
+    uint64_t macs = (uint64_t)s->n_heads * (uint64_t)(c->k_dim + c->v_dim);
+    *(c->window ? &info->window_cell_bytes : &info->cell_bytes) += bytes;
+    *(c->window ? &info->window_cell_macs : &info->cell_macs) += macs;
+    if (c->window) info->window = c->window;
+  }
+}
+
 tandem_status tandem_engine_get_info(const tandem_engine *e, tandem_engine_info *info, tandem_error *err) {
   if (!info || info->size != sizeof *info)
     return base_fail(err, TANDEM_ERROR_ARGUMENT, "size", "size: %zu, must be %zu", info ? info->size : 0, sizeof *info);
@@ -187,6 +201,7 @@ tandem_status tandem_engine_get_info(const tandem_engine *e, tandem_engine_info 
       .n_params = e->model->n_params, .weight_bytes = e->model->weight_bytes, .kv_bytes = kv_bytes(p), .scratch_bytes = scratch_bytes(p),
       .peak_bytes = e->fit.sum.peak};
   plan_cost(p, &info->read_bytes, &info->macs);
+  add_attention(p, info);
   info->draft_kind = info->draft_name = "";
   info->draft_off = e->draft.off;
   spec_kind kind = e->draft.plan && e->draft.model->arch->borrows ? SPEC_SHARED : SPEC_MODEL;
