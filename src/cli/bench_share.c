@@ -453,7 +453,7 @@ static status draw(const share *b, const char *path) {
   svg_range(&kv, x, y[0], b->n_bytes);
   svg_range(&kv, x, y[1], b->n_bytes);
   svg_axes(&s, &kv);
-  for (int k = 0; k < 3; k++) svg_line(&s, &kv, k, names[k], x, y[k], b->n_bytes);
+  for (int k = 0; k < 3; k++) svg_line(&s, &kv, k, SVG_LINE, names[k], x, y[k], b->n_bytes);
   const char *const rules[] = {"llama.cpp b9550 (the drafter follows)", "tandem", "a drafter's default, 32768: b9549 aborts below it"};
   for (int i = 0; i < COUNT_BUDGETS; i++) {
     x[i] = b->budgets[i].bytes / gib;
@@ -463,7 +463,7 @@ static status draw(const share *b, const char *path) {
   }
   svg_range(&fit, x, y[0], COUNT_BUDGETS);
   svg_axes(&s, &fit);
-  for (int k = 0; k < 3; k++) svg_line(&s, &fit, k, rules[k], x, y[k], COUNT_BUDGETS);
+  for (int k = 0; k < 3; k++) svg_line(&s, &fit, k, SVG_LINE, rules[k], x, y[k], COUNT_BUDGETS);
   svg_end(&s);
   status st = s.st ? s.st : os_write_all(path, s.out.bytes, s.out.n, b->err);
   text_free(&s.out);
