@@ -261,23 +261,101 @@ check "explain prints something" test "$("$tandem" explain $model | wc -l)" -gt 
 exits 2 "1 to 4096" explain $model -n 0
 "$tandem" version --json >"$work/v.json"
 check "version --json is JSON" is_json "$work/v.json"
-"$tandem" bench -m $model -p 16 -n 4 -r 1 --json >"$work/bench.json"
+
+# ---- bench: measured
+"$tandem" bench -m $model -p 16,8 -n 4 -d 0,300 --verify 2,3 -r 1 --json --plot "$work/bench.svg" >"$work/bench.json" 2>"$work/err"
 check "bench --json is JSON" is_json "$work/bench.json"
+is_xml() { # a well-formed picture
+  [ -n "$python" ] || { grep -q '^</svg>' "$1"; return; }
+  $python -c "import sys, xml.dom.minidom; xml.dom.minidom.parse('$1')"
+}
+check "the plot is well-formed" is_xml "$work/bench.svg"
 if [ -n "$python" ]; then
   check "bench --json has what scripts read" $python -c "
 import json
 b = json.load(open('$work/bench.json'))
-assert b['prefill']['tokens'] == 16 and b['decode']['tokens'] == 4
+assert b['prefill']['tokens'] == 8 and b['decode']['tokens'] == 4
 for part, key in (('prefill', 'tokens_per_second'), ('prefill', 'of_roof'), ('decode', 'tokens_per_second'), ('decode', 'of_roof'), ('decode', 'gb_per_second'),
                   ('ceilings', 'read_gb_per_second'), ('ceilings', 'int8_tops'), ('ceilings', 'f32_gflops')):
     assert b[part][key] > 0, (part, key)
-assert [v['n'] for v in b['verify']] == [2, 4, 8, 16] and all(v['cost'] > 0 and v['tokens_per_second'] > 0 for v in b['verify'])
+assert [v['n'] for v in b['verify']] == [2, 3] and all(v['cost'] > 0 and v['tokens_per_second'] > 0 for v in b['verify'])
 assert b['threads'] >= 1 and b['cpu']
+tests = b['tests']
+assert [(t['test'], t['n'], t['depth']) for t in tests] == [(k, n, d) for k, n in (('prompt', 8), ('prompt', 16), ('decode', 4), ('verify', 2), ('verify', 3)) for d in (0, 300)]
+for t in tests:
+    assert t['model'] == 'tales' and t['type'] == 'q8_0' and t['n_params'] > 5e6 and t['threads'] >= 1 and t['tokens_per_second'] > 0 and 0 < t['of_roof'], t
+    assert t['roof'] == {'prompt': 'int8', 'decode': 'read'}.get(t['test'], t['roof']) and t['ceiling'] > 0
+    assert ('tops' in t) == (t['roof'] != 'read') and ('gb_per_second' in t) == (t['roof'] == 'read') and ('cost' in t) == (t['test'] == 'verify')
+    rate = t.get('tops', t.get('gb_per_second')) / t['ceiling']
+    assert 0.2 < rate / t['of_roof'] < 5, t # medians of parts, and the part of medians
+# What a token reads: all weights, and 2 of 6 layers with 1 head of 64 + 64, 4 with 2 heads through a window of 128; f16.
+read = {d: [t['gb_per_second'] * 1e9 / t['tokens_per_second'] for t in tests if t['test'] == 'decode' and t['depth'] == d][0] for d in (0, 300)}
+assert abs(read[300] - read[0] - 300 * 512 - (128 - 2.5) * 2048) < 10, read
 "
 else
   skip "contents of JSON: python3 is not installed"
 fi
-check "bench prints a table" sh -c "'$tandem' bench -m $model -p 8 -n 2 -r 1 | grep -q 'of roof'"
+"$tandem" bench --sweep -m models/tales-draft.gguf -m $model -t 2 -p 8 -n 0 -d 16,64,5000 -r 1 >"$work/out" 2>"$work/err"
+check "a sweep has models, threads and depths" test "$(grep -cE '^tales(-draft)? +[12]  prompt 8 @ (16|64) ' "$work/out")" -eq 8
+check "and how the roofs grow" grep -q 'time x  roof x' "$work/out"
+check "what is left out is said" grep -qE 'tales: depth 5000 is left out: .* more than the trained 2048' "$work/err"
+check "and nothing of progress, away from a terminal" sh -c "! grep -q 'prompt 8' '$work/err'"
+exits 2 "nothing is left to measure" bench -m $model -p 0 -n 0 --verify 0
+exits 2 "-p: '1,,2'.*whole numbers" bench -m $model -p 1,,2
+exits 2 "-d: '1,'" bench -m $model -d 1,
+exits 2 "verify.*0 to 64" bench -m $model --verify 2,65
+exits 2 "more than 16" bench -m $model -n 1,2,3,4,5,6,7,8 -n 1,2,3,4,5,6,7,8,9
+exits 71 "context" bench -m $model -d 16000000 -p 1 -n 0 --memory 100M
+
+# ---- bench: read
+results=tests/data/bench
+"$tandem" bench --from $results/tandem.json --compare old=$results/older.json --compare $results/llama-bench.json --compare x=$results/llama-bench.jsonl \
+  --compare x=$results/batched-bench.jsonl --plot "$work/from.svg" >"$work/out" 2>"$work/err"
+check "bench --from and --compare" test $? -eq 0
+# row TEST VALUE...: the line of a test ends in these, two for each file: theirs, and ours over theirs
+row() {
+  test_name=$1
+  shift
+  check "compared: $test_name" grep -qE "^$test_name  .* $(echo "$*" | sed 's/ / +/g')\$" "$work/out"
+}
+row "prompt 512" 160.0 1.25 100.0 2.00 300.0 0.67
+row "prompt 512 @ 2048" - - - - - -
+row "decode 64" 80.0 0.50 - - - - # the one with 4 threads is not ours
+row "decode 64 @ 2048" - - 16.0 2.00 8.0 4.00
+row "verify 4 @ 2048" - - - - 48.0 2.00
+check "cost grows as the roof" grep -qE '^decode 64 @ 2048 .* 1.25 +1.25 ' "$work/out"
+check "a name cannot be markup" is_xml "$work/from.svg"
+"$tandem" bench --from $results/tandem.json --from $results/tandem.json --compare "$work/bench.json" --json >"$work/out" 2>"$work/err"
+check "medians of several files as JSON" is_json "$work/out"
+check "are those of one" sh -c "grep -q '\"test\":\"decode\",\"n\":64,\"depth\":2048,\"roof\":\"read\",\"tokens_per_second\":32,' '$work/out'"
+check "nothing in common is said" grep -q "bench: no test in common" "$work/err"
+"$tandem" bench --from "$work/bench.json" --compare me="$work/bench.json" >"$work/out" 2>"$work/err"
+check "a run is as fast as itself" test "$(grep -cE ' 1\.00$' "$work/out")" -eq 10
+broken() { # broken TEXT CONTENT: exit 65 with the name and TEXT
+  printf "$2" >"$work/broken.json"
+  exits 65 "broken.json: .*$1" bench --from $results/tandem.json --compare x="$work/broken.json"
+}
+broken "no tests" ''
+broken "value 1: .*offset 0x" '{"tests": [1,'
+broken "value 2: .*offset 0x29" '{"n_prompt":1,"n_gen":0,"avg_ts":100.0}\nx{'
+broken "value 1: maximum parsing depth" "$(head -c 5000 /dev/zero | tr "\\0" "[")"
+broken "value 1: " 'this is no JSON \001\377'
+broken "value 1: " '{"tests":\000[]}'
+broken "no benchmark" '[1, 2]'
+broken "no benchmark" '{"a": 1}'
+broken '"tests" is missing or wrong' '{"tests": 5}'
+broken "no tests" '{"tests": []}'
+broken 'test 1: "test" is missing' '{"tests": [5]}'
+broken 'test 2: "avg_ts" is missing or wrong' '[{"n_prompt":1,"n_gen":0,"avg_ts":1},{"n_prompt":1,"n_gen":0,"avg_ts":"fast"}]'
+broken '"avg_ts" is missing or wrong' '[{"n_prompt":1,"n_gen":0,"avg_ts":-1}]'
+broken '"n_gen" is missing or wrong' '[{"n_prompt":1,"n_gen":99999999999,"avg_ts":1}]'
+broken '"n_prompt" is missing or wrong' '[{"n_gen":1.5,"n_prompt":1e3,"avg_ts":1}]'
+broken '"pl" is missing or wrong' '{"pp":1,"speed_tg":1}'
+broken '"roof" is missing or wrong' '{"tests":[{"test":"decode","n":1,"tokens_per_second":1,"roof":"sky"}]}'
+exits 66 "nowhere.json" bench --from "$work/nowhere.json"
+exits 66 "nowhere.json" bench -m $model --compare x="$work/nowhere.json"
+exits 2 "no model" bench --compare $results/older.json
+exits 74 "nowhere" bench --from $results/tandem.json --plot "$work/nowhere/p.svg"
 # ---- the README tells the truth
 # But for what is said of speed.
 awk '/^```/ { inside = 0 } inside; /^\$ build\/tandem run/ && !/2>&1/ { inside = 1 }' README.md >"$work/promised"

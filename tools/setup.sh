@@ -17,6 +17,7 @@ need make has make
 need gcc has_compiler
 need libc6-dev has_header stdlib.h
 need libxxhash-dev has_header xxhash.h
+need libjansson-dev has_header jansson.h
 for what in "$@"; do
   case $what in
     build) ;;

@@ -5,6 +5,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <float.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <math.h>
 #include <stdio.h>
@@ -41,8 +42,8 @@ static_assert(TANDEM_KV_F16 == 0 && TANDEM_KV_F32 == 1 && TANDEM_KV_BF16 == 2 &&
 /* clang-format off */
 const cli_arg cli_args[] = {
     {.names = {"-m", "--model"}, .value = "FILE", .group = MODEL_GROUP, .commands = ENGINE | TOKENIZE | INSPECT,
-     .kind = ARG_TEXT, .at = AT(model), .env = {"MODEL"}, .unset = "",
-     .help = "the model, a GGUF file (of a split one the first part)"},
+     .kind = ARG_MODEL, .env = {"MODEL"}, .unset = "",
+     .help = "the model, a GGUF file (of a split one the first part); bench takes several"},
     {.names = {"-c", "--ctx-size"}, .value = "N", .group = MODEL_GROUP, .commands = RUN | LOGITS | EXPLAIN | FIT,
      .kind = ARG_INT, .at = AT(context), .low = 0, .high = INT32_MAX, .env = {"CTX_SIZE"},
      .unset = "as many as fit, up to the trained length",
@@ -117,15 +118,34 @@ const cli_arg cli_args[] = {
     {.names = {"--explain"}, .group = PLAN_GROUP, .commands = FIT,
      .kind = ARG_FLAG, .at = AT(explain),
      .help = "also tell the budgets at which each wish gives way"},
-    {.names = {"-p", "--n-prompt"}, .value = "N", .group = BENCH_GROUP, .commands = BENCH | SHARE,
-     .kind = ARG_INT, .at = AT(bench_prompt), .low = 0, .high = 1 << 20,
-     .help = "tokens of the prompt to time, 0 = none"},
-    {.names = {"-n", "--n-gen"}, .value = "N", .group = BENCH_GROUP, .commands = BENCH,
-     .kind = ARG_INT, .at = AT(bench_predict), .low = 0, .high = 1 << 20,
+    {.names = {"-p", "--n-prompt"}, .value = "N", .group = BENCH_GROUP, .commands = SHARE,
+     .kind = ARG_INT, .at = AT(share_prompt), .low = 1, .high = 1 << 20,
+     .help = "tokens of the prompt to time"},
+    {.names = {"-p", "--n-prompt"}, .value = "N,..", .group = BENCH_GROUP, .commands = BENCH,
+     .kind = ARG_LIST, .at = AT(prompts), .low = 0, .high = 1 << 20,
+     .help = "tokens of the prompts to time, 0 = none"},
+    {.names = {"-n", "--n-gen"}, .value = "N,..", .group = BENCH_GROUP, .commands = BENCH,
+     .kind = ARG_LIST, .at = AT(predicts), .low = 0, .high = 1 << 20,
      .help = "tokens to generate and time, 0 = none"},
+    {.names = {"-d", "--depth", "--n-depth"}, .value = "N,..", .group = BENCH_GROUP, .commands = BENCH,
+     .kind = ARG_LIST, .at = AT(depths), .low = 0, .high = 1 << 24,
+     .help = "tokens the context holds before; all else is timed behind each of them"},
+    {.names = {"--verify"}, .value = "N,..", .group = BENCH_GROUP, .commands = BENCH,
+     .kind = ARG_LIST, .at = AT(verifies), .low = 0, .high = TANDEM_MAX_DRAFT,
+     .help = "tokens evaluated in one pass with all their logits, timed against one token; 0 = none"},
     {.names = {"-r", "--repetitions"}, .value = "N", .group = BENCH_GROUP, .commands = BENCH | SHARE,
      .kind = ARG_INT, .at = AT(repetitions), .low = 1, .high = 1000,
      .help = "times each is done; the median counts"},
+    {.names = {"--sweep"}, .group = BENCH_GROUP, .commands = BENCH,
+     .kind = ARG_FLAG, .at = AT(sweep),
+     .help = "prompt and decode on 1, 2, 4, .. threads up to -t, at depths 512,2048,8192,32768 unless -d names others"},
+    {.names = {"--compare"}, .value = "FILE", .group = BENCH_GROUP, .commands = BENCH,
+     .kind = ARG_WORDS, .at = AT(compare), .unset = "",
+     .help = "a column with the speeds in FILE and ours over theirs: bench --json, or llama-bench -o json or jsonl; may be given "
+             "again. NAME=FILE names the column; files of one name share it, and medians count"},
+    {.names = {"--from"}, .value = "FILE", .group = BENCH_GROUP, .commands = BENCH,
+     .kind = ARG_WORDS, .at = AT(from), .unset = "",
+     .help = "measure nothing: the results are those of bench --json in FILE; of several files the medians"},
 
     {.names = {"-s", "--seed"}, .value = "N", .group = SAMPLING_GROUP, .commands = RUN,
      .kind = ARG_SEED, .at = AT(seed),
@@ -232,7 +252,7 @@ const cli_arg cli_args[] = {
      .kind = ARG_FLAG, .at = AT(show_draft), .unset = "no",
      .help = "show in colour the tokens that had been guessed"},
 
-    {.names = {"--plot"}, .value = "FILE", .group = OUTPUT_GROUP, .commands = SHARE,
+    {.names = {"--plot"}, .value = "FILE", .group = OUTPUT_GROUP, .commands = BENCH | SHARE,
      .kind = ARG_TEXT, .at = AT(plot), .unset = "",
      .help = "draw the results as SVG"},
     {.names = {"--json"}, .group = OUTPUT_GROUP, .commands = RUN | BENCH | SHARE | INSPECT | EXPLAIN | FIT | VERSION,
@@ -243,7 +263,7 @@ const cli_arg cli_args[] = {
      .help = "show a displayed prompt and guessed tokens in colour"},
     {.names = {"--progress"}, .group = OUTPUT_GROUP, .commands = EVALUATE,
      .kind = ARG_FLAG, .at = AT(progress), .unset = "on a terminal",
-     .help = "show how far loading is"},
+     .help = "show how far loading and measuring are"},
     {.names = {"--show-timings"}, .group = OUTPUT_GROUP, .commands = RUN,
      .kind = ARG_FLAG, .at = AT(timings), .env = {"SHOW_TIMINGS", "PERF"}, .unset = "yes, but not with --json",
      .help = "report speed, memory and the hash of the last logits at the end"},
@@ -261,8 +281,11 @@ void cli_options_init(cli_options *o) {
   tandem_engine_params_init(&params);
   tandem_sampling_init(&o->sampling);
   o->context = o->predict = -1;
-  o->bench_prompt = 512;
-  o->bench_predict = 64;
+  o->share_prompt = 512;
+  o->prompts = (cli_list){.v = {512}, .n = 1};
+  o->predicts = (cli_list){.v = {64}, .n = 1};
+  o->depths = (cli_list){.v = {0}, .n = 1};
+  o->verifies = (cli_list){.v = {2, 4, 8, 16}, .n = 4};
   o->repetitions = 3;
   o->explain_tokens = 1;
   o->threads = params.n_threads;
@@ -292,7 +315,7 @@ void cli_arg_range(const cli_arg *a, char *out, size_t capacity) {
     snprintf(out, capacity, a->low_excluded ? "above %g" : "at least %g", a->low);
   } else if (a->kind == ARG_FLOAT) {
     snprintf(out, capacity, a->low_excluded ? "above %g, at most %g" : "%g to %g", a->low, a->high);
-  } else if (a->kind == ARG_INT || a->kind == ARG_INT32) {
+  } else if (a->kind == ARG_INT || a->kind == ARG_INT32 || a->kind == ARG_LIST) {
     snprintf(out, capacity, "%.0f to %.0f", a->low, a->high);
   } else if (a->kind == ARG_SIZE) {
     snprintf(out, capacity, "a number of bytes such as 800M or 4G");
@@ -301,6 +324,14 @@ void cli_arg_range(const cli_arg *a, char *out, size_t capacity) {
   } else if (a->kind == ARG_SEED) {
     snprintf(out, capacity, "-1 to %llu", (unsigned long long)UINT64_MAX);
   }
+}
+
+/* "2,4,8,16" */
+static void list_text(const cli_list *l, char *out, size_t capacity) {
+  size_t used = 0;
+  out[0] = 0;
+  for (int i = 0; i < l->n && used < capacity; i++)
+    used += (size_t)snprintf(out + used, capacity - used, "%s%" PRId64, i ? "," : "", l->v[i]);
 }
 
 void cli_arg_default(const cli_arg *a, char *out, size_t capacity) {
@@ -316,6 +347,8 @@ void cli_arg_default(const cli_arg *a, char *out, size_t capacity) {
     snprintf(out, capacity, "%d", (int)*(const int32_t *)(const void *)at);
   else if (a->kind == ARG_FLOAT)
     snprintf(out, capacity, "%g", (double)*(const float *)(const void *)at);
+  else if (a->kind == ARG_LIST)
+    list_text((const cli_list *)(const void *)at, out, capacity);
   else if (a->kind == ARG_SEED)
     snprintf(out, capacity, "-1");
   else if (a->kind == ARG_FLAG)
@@ -342,7 +375,7 @@ static status bad_value(const cli_arg *a, const char *name, const char *value, e
   cli_arg_range(a, range, sizeof range);
   text_escape(shown, sizeof shown, value, strlen(value));
   bool whole = a->kind == ARG_INT || a->kind == ARG_INT32 || a->kind == ARG_SEED;
-  const char *kind = a->kind == ARG_FLOAT ? "a number " : whole ? "a whole number " : "";
+  const char *kind = a->kind == ARG_FLOAT ? "a number " : whole ? "a whole number " : a->kind == ARG_LIST ? "whole numbers with commas between, " : "";
   return base_fail(err, TANDEM_ERROR_ARGUMENT, name, "%s: '%s' is not possible, allowed is %s%s", name, shown, kind, range);
 }
 
@@ -433,6 +466,32 @@ static status add_breaker(cli_options *o, const char *name, const char *value, e
   return TANDEM_OK;
 }
 
+static status full_list(const char *name, error *err) {
+  return base_fail(err, TANDEM_ERROR_ARGUMENT, name, "%s: more than %d values", name, CLI_LIST);
+}
+
+/* N[,N...] */
+static status add_numbers(cli_list *l, const cli_arg *a, const char *name, const char *value, error *err) {
+  if (!l->given) *l = (cli_list){.given = true}; /* the default goes */
+  for (const char *s = value;; s++) {
+    char one[24];
+    size_t n = strcspn(s, ",");
+    int64_t v;
+    snprintf(one, sizeof one, "%.*s", (int)(n < sizeof one ? n : sizeof one), s);
+    if (n >= sizeof one || !parse_int(one, &v) || (double)v < a->low || (double)v > a->high) return bad_value(a, name, value, err);
+    if (l->n == CLI_LIST) return full_list(name, err);
+    l->v[l->n++] = v;
+    s += n;
+    if (!*s) return TANDEM_OK;
+  }
+}
+
+static status add_word(cli_words *w, const char *name, const char *value, error *err) {
+  if (w->n == CLI_LIST) return full_list(name, err);
+  w->v[w->n++] = value;
+  return TANDEM_OK;
+}
+
 /* Stores a value; `name` is the option or variable it came from. */
 static status set_value(cli_options *o, const cli_arg *a, const char *name, const char *value, error *err) {
   void *at = (char *)o + a->at;
@@ -466,6 +525,9 @@ static status set_value(cli_options *o, const cli_arg *a, const char *name, cons
   case ARG_SEED: return set_seed(o, value) ? TANDEM_OK : bad_value(a, name, value, err);
   case ARG_BIAS: return add_bias(o, a, name, value, err);
   case ARG_BREAKER: return add_breaker(o, name, value, err);
+  case ARG_LIST: return add_numbers(at, a, name, value, err);
+  case ARG_WORDS: return add_word(at, name, value, err);
+  case ARG_MODEL: o->model = value; return add_word(&o->models, name, value, err);
   case ARG_FLAG: break;
   }
   return base_fail(err, TANDEM_ERROR_ARGUMENT, name, "%s takes no value, not even '%s'", name, value);
@@ -535,6 +597,18 @@ static status unknown_option(cli_command_id id, const char *name, size_t n, erro
                    command);
 }
 
+/* Does a second value join the first? Else it takes its place. */
+static bool joins(const cli_arg *a, cli_command_id id) {
+  switch (a->kind) {
+  case ARG_BIAS:
+  case ARG_BREAKER:
+  case ARG_LIST:
+  case ARG_WORDS: return true;
+  case ARG_MODEL: return id == CLI_BENCH;
+  default: return false;
+  }
+}
+
 /* Takes the option at argv[*i] and its value. */
 static status parse_option(parser *p, int argc, char **argv, int *i, error *err) {
   const char *name = argv[*i];
@@ -556,7 +630,7 @@ static status parse_option(parser *p, int argc, char **argv, int *i, error *err)
     if (*i + 1 >= argc) return base_fail(err, TANDEM_ERROR_ARGUMENT, plain, "%s: needs a value, %s", plain, a->value);
     value = argv[++*i];
   }
-  if (p->seen[row] && a->kind != ARG_BIAS && a->kind != ARG_BREAKER)
+  if (p->seen[row] && !joins(a, p->id))
     fprintf(stderr, "tandem: %s: given twice, the last one counts\n", plain);
   p->seen[row] = true;
   return set_value(p->o, a, plain, value, err);
@@ -582,7 +656,7 @@ static status take_model_word(parser *p, error *err) {
     return base_fail(err, TANDEM_ERROR_ARGUMENT, "model", "%s and %s: two models, one is allowed", o->model, o->word);
   o->model = o->word;
   for (int i = 0; i < N_ARGS; i++)
-    if (cli_args[i].at == AT(model)) p->seen[i] = true;
+    if (cli_args[i].kind == ARG_MODEL) p->seen[i] = true;
   return TANDEM_OK;
 }
 

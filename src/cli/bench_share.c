@@ -191,7 +191,7 @@ static status find_crossings(share *b) {
 
 /* A prompt, the first guess behind it, more guesses, verifications. */
 static status time_once(share *b, tandem_session *s, const int32_t *ids, float *rows, double *t) {
-  int64_t n = b->o->bench_prompt;
+  int64_t n = b->o->share_prompt;
   int32_t guesses[STEPS];
   TRY(stopped(b));
   TRY(tandem_session_truncate(s, 0, b->err));
@@ -247,7 +247,7 @@ static status time_alone(share *b, const int32_t *ids) {
   for (size_t r = 0; r <= n; r++) {
     TRY_DONE(tandem_session_truncate(s, 0, b->err));
     double start = os_seconds();
-    TRY_DONE(tandem_session_decode(s, ids, b->o->bench_prompt, NULL, NULL, b->err));
+    TRY_DONE(tandem_session_decode(s, ids, b->o->share_prompt, NULL, NULL, b->err));
     double middle = os_seconds();
     for (int i = 0; i < STEPS; i++) TRY_DONE(tandem_session_decode(s, ids + i, 1, NULL, NULL, b->err));
     if (r == 0) continue;
@@ -278,7 +278,7 @@ static status measure(share *b, tandem_engine *engine) {
   tandem_session *s = NULL;
   int32_t *ids = NULL;
   float *rows = NULL;
-  int64_t n = b->o->bench_prompt + STEPS + 1;
+  int64_t n = b->o->share_prompt + STEPS + 1;
   tandem_speculation guessing;
   status st;
   TRY_DONE(base_alloc_array((void **)&ids, (size_t)n, sizeof *ids, "ids", b->err));
@@ -317,7 +317,7 @@ static void write_bytes(const share *b) {
 
 static void write_times(const share *b) {
   printf("\nTime, medians of %" PRId64 "\n  prompt of %" PRId64 " tokens%18.3f ms\n  first guess behind it%17.3f ms%s\n  each further guess%20.3f ms\n",
-         b->o->repetitions, b->o->bench_prompt, 1e3 * b->prompt, 1e3 * b->first_guess,
+         b->o->repetitions, b->o->share_prompt, 1e3 * b->prompt, 1e3 * b->first_guess,
          b->info.draft_kv_bytes ? "  (the drafter reads the prompt now)" : "  (nothing to read: the cells are the target's)", 1e3 * b->guess);
   for (int i = 0; i < COUNT_ROWS; i++)
     printf("  pass over %d token%s%20.3f ms   x %.2f\n", verify_rows[i], verify_rows[i] > 1 ? "s" : " ", 1e3 * b->verify[i], b->verify[i] / b->verify[0]);
@@ -384,7 +384,7 @@ static status write_json(const share *b) {
   }
   json_end_array(&j);
   json_object(&j, "seconds");
-  json_int(&j, "prompt_tokens", b->o->bench_prompt);
+  json_int(&j, "prompt_tokens", b->o->share_prompt);
   json_double(&j, "prompt", b->prompt);
   json_double(&j, "first_guess", b->first_guess);
   json_double(&j, "guess", b->guess);
@@ -479,9 +479,8 @@ status cli_bench_share(const cli_options *o, error *err) {
   tandem_engine *engine = NULL;
   status st;
   if (!o->draft) return base_fail(err, TANDEM_ERROR_ARGUMENT, "draft", "no drafter; give its file with -d");
-  if (o->bench_prompt < 1) return base_fail(err, TANDEM_ERROR_ARGUMENT, "bench_prompt", "-p: %" PRId64 ", must be at least 1", o->bench_prompt);
   tandem_engine_params_init(&params);
-  params.n_context = o->bench_prompt + LOOP_TOKENS + STEPS + 32;
+  params.n_context = o->share_prompt + LOOP_TOKENS + STEPS + 32;
   params.draft = o->draft;
   params.draft_wish = TANDEM_DRAFT_REQUIRED;
   TRY_DONE(cli_open(&engine, &params, o, err));

@@ -24,16 +24,31 @@ typedef enum cli_command_id {
   CLI_COMMANDS
 } cli_command_id;
 
+enum { CLI_LIST = 16 }; /* values of an option that may be given again */
+typedef struct cli_list {
+  int64_t v[CLI_LIST];
+  int n;
+  bool given;
+} cli_list;
+typedef struct cli_words {
+  const char *v[CLI_LIST]; /* the strings are those of argv */
+  int n;
+} cli_words;
+
 /* What the options say. A switch is 1, 0, or -1 where it was not given and the command decides. */
 typedef struct cli_options {
   const char *word; /* the argument that is no option: MODEL, COMMAND, SHELL */
-  const char *model;
+  const char *model; /* the last of models */
+  cli_words models;
   const char *prompt, *file, *tokens, *output, *session;
   int64_t context; /* -1: not given */
   int64_t fit_context;
   int fit_kv, explain;
   int64_t predict;
-  int64_t bench_prompt, bench_predict, repetitions;
+  int64_t share_prompt, repetitions;
+  cli_list prompts, predicts, depths, verifies; /* of bench */
+  cli_words compare, from;
+  int sweep;
   int32_t threads, ubatch, explain_tokens;
   int kv_type, kv_type_k, kv_type_v; /* a tandem_kv_type; -1: not given */
   const char *cpu;
@@ -72,17 +87,20 @@ extern const cli_command cli_commands[CLI_COMMANDS];
 /* ---- args.c ------------------------------------------------------------------------------------------------------- */
 
 typedef enum cli_arg_kind {
-  ARG_FLAG,   /* int: 1, and 0 for --no-x */
-  ARG_TEXT,   /* const char *, borrowed from argv */
-  ARG_WORD,   /* the same, one of `choices` */
-  ARG_CHOICE, /* int: index in `choices` */
-  ARG_INT,    /* int64_t */
+  ARG_FLAG,    /* int: 1, and 0 for --no-x */
+  ARG_TEXT,    /* const char *, borrowed from argv */
+  ARG_WORD,    /* the same, one of `choices` */
+  ARG_CHOICE,  /* int: index in `choices` */
+  ARG_INT,     /* int64_t */
   ARG_INT32,
-  ARG_FLOAT,  /* float */
-  ARG_SIZE,   /* uint64_t bytes, with K, M, G */
-  ARG_SEED,   /* seed and seed_given */
-  ARG_BIAS,   /* ID+B, appended to bias */
-  ARG_BREAKER /* appended to breakers; "none" clears */
+  ARG_FLOAT,   /* float */
+  ARG_SIZE,    /* uint64_t bytes, with K, M, G */
+  ARG_SEED,    /* seed and seed_given */
+  ARG_BIAS,    /* ID+B, appended to bias */
+  ARG_BREAKER, /* appended to breakers; "none" clears */
+  ARG_LIST,    /* cli_list: N[,N...]; the first one clears the default */
+  ARG_WORDS,   /* cli_words: appended */
+  ARG_MODEL    /* model, and appended to models */
 } cli_arg_kind;
 
 typedef struct cli_arg {

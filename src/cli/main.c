@@ -39,15 +39,25 @@ const cli_command cli_commands[CLI_COMMANDS] = {
                    {"the same through pipes, cache in f32",
                     "logits -m models/tales.gguf --tokens - -o - --kv-type f32 < ids.txt"}}},
     [CLI_BENCH] = {.name = "bench", .program = "llama-bench", .run = cli_bench, .needs_model = true,
-      .synopsis = "-m MODEL [-p N] [-n N] [-r N] [--json]",
+      .synopsis = "-m MODEL [-p N] [-n N] [-d N] [--verify N] [--sweep] [--compare FILE] [--plot FILE] [--json]",
       .summary = "speed, and how near it is to what the machine can do",
-      .about = "Times the evaluation of a prompt of random ids, the generation token by token, and passes of 2, 4, 8 and 16\n"
-               "tokens with all their logits, as a verification of guesses needs them. Each is held against a roof measured\n"
-               "in the same run: a prompt against the arithmetic of the processor (8-bit integers, or floats for a float\n"
-               "model) at two operations per multiply-add of weights, the head counted once; a generated token against\n"
-               "reading the weights it needs from memory. The cost of a pass is its time over that of one token.",
+      .about = "Times the evaluation of prompts of random ids, the generation token by token, and passes of a few tokens with\n"
+               "all their logits, as a verification of guesses needs them; behind each depth of context that -d lists. Each is\n"
+               "held against a roof measured beside it, in the same run:\n"
+               "  prompt  the arithmetic of the processor (8-bit integers, or floats for a float model) at two operations per\n"
+               "          multiply-add of weights, the head counted once\n"
+               "  decode  reading from memory the weights, keys and values that a token needs\n"
+               "  verify  the slower of the two for the whole pass, every row of logits counted. The cost of a pass is its time\n"
+               "          over that of one token\n"
+               "The arithmetic is that of weights alone, so the share of a prompt falls with the depth; '+attention' is the share of\n"
+               "a roof that has attention too, computed in floats.\n"
+               "With several depths, 'time x' tells how much longer a token takes than at the least of them, 'roof x' how much\n"
+               "longer it must. --sweep does so for thread counts and for each -m. --compare adds what was measured before or by\n"
+               "others: their tokens/s in the same test on as many threads, and ours over theirs.",
       .examples = {{"the table", "bench -m models/tales.gguf"},
-                   {"for scripts", "bench -m models/tales.gguf -p 128 -n 32 -t 2 --json"}}},
+                   {"with 1024 tokens of context, as a picture", "bench -m models/tales.gguf -p 128 -d 0,256,1024 --plot speed.svg"},
+                   {"cost by threads and depth", "bench --sweep -m models/tales.gguf -m models/tales-draft.gguf -p 128 -d 256,512,1024"},
+                   {"against an earlier run", "bench -m models/tales.gguf --json > before.json; tandem bench -m models/tales.gguf --compare before.json"}}},
     [CLI_BENCH_SHARE] = {.name = "bench-share", .run = cli_bench_share, .needs_model = true,
       .synopsis = "-m MODEL -d DRAFTER [-p N] [-r N] [--json] [--plot FILE]",
       .summary = "what sharing the cache between a model and its drafter saves and costs",
@@ -188,7 +198,7 @@ static int run_command(cli_command_id id, int argc, char **argv) {
     cli_help_command(id);
   } else if (!code) {
     status st = TANDEM_OK;
-    if (!o.model && c->needs_model)
+    if (!o.model && !o.from.n && c->needs_model)
       st = base_fail(&err, TANDEM_ERROR_ARGUMENT, "model", "no model; give its file with -m, or in TANDEM_MODEL");
     else
       st = c->run(&o, &err);
