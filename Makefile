@@ -7,7 +7,8 @@
 #   make test-clang         ... built by clang
 #   make test-valgrind      the test programs under valgrind
 #   make fuzz               every fuzz target for FUZZ_SECONDS
-#   make bench              speed of the program, and of every kernel
+#   make bench              speed of the program, beside others' if LLAMA_BENCH= or IK_BENCH= name them (tools/bench_peers.sh has more,
+#                           such as MODEL= and THREADS=), and of every kernel
 #   make install            PREFIX=/usr/local, DESTDIR= and LIBDIR=lib are honoured; uninstall takes the files away again
 MAKEFLAGS += --no-print-directory
 BUILD := build
@@ -66,7 +67,7 @@ fuzz:
 
 bench:
 	$(call make_build,release,$(BUILD))
-	$(BUILD)/tandem bench -m models/tales.gguf
+	@sh tools/bench_peers.sh $(BUILD)
 	$(BUILD)/kernels_check --bench
 
 install:

@@ -356,6 +356,13 @@ exits 66 "nowhere.json" bench --from "$work/nowhere.json"
 exits 66 "nowhere.json" bench -m $model --compare x="$work/nowhere.json"
 exits 2 "no model" bench --compare $results/older.json
 exits 74 "nowhere" bench --from $results/tandem.json --plot "$work/nowhere/p.svg"
+printf '#!/bin/sh\ncat %s/llama-bench.json\n' "$(pwd)/$results" >"$work/peer"
+chmod +x "$work/peer"
+ROUNDS=2 PROMPT=0 PREDICT=64 DEPTH=16 VERIFY=0 THREADS=1 MODEL=models/tales-draft.gguf OUT="$work/rounds" LLAMA_BENCH=false IK_BENCH="$work/peer" \
+  sh tools/bench_peers.sh "$build" >"$work/out" 2>"$work/err"
+check "tools/bench_peers.sh: by turns" sh -c "grep -qE '^test .* ik_llama.cpp  ratio\$' '$work/out' && [ -s '$work/rounds/tandem.2.json' ] && [ -s '$work/rounds/ik_llama.cpp.2.json' ]"
+check "a peer that fails is left out" grep -q 'llama.cpp failed and is left out' "$work/err"
+
 # ---- the README tells the truth
 # But for what is said of speed.
 awk '/^```/ { inside = 0 } inside; /^\$ build\/tandem run/ && !/2>&1/ { inside = 1 }' README.md >"$work/promised"
