@@ -49,11 +49,14 @@ typedef struct quant_a32 {
   int8_t q[32];
 } quant_a32;
 typedef struct quant_a256 {
-  float d;
-  int16_t sums[16]; /* of q[16 i .. 16 i + 15] */
   int8_t q[256];
+  float d;
+  int16_t reach16, reach32; /* most that |sum of w q| can be, w from -1 to 1 over 16, from 0 to 1 over 32: how wide a sum of products gets */
+  int16_t sums16[16];       /* of q[16 i .. 16 i + 15] */
+  int16_t sums32[8];
+  int32_t unused[2];        /* 0; a block is five cache lines */
 } quant_a256;
-static_assert(sizeof(quant_a32) == 40 && sizeof(quant_a256) == 292, "activation blocks have no padding");
+static_assert(sizeof(quant_a32) == 40 && sizeof(quant_a256) == 320, "activation blocks have no padding");
 
 float quant_f16_to_f32(uint16_t h);
 uint16_t quant_f32_to_f16(float x);   /* to nearest even, subnormals kept, overflow to infinity */

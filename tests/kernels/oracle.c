@@ -2,6 +2,7 @@
 #include "kernels/oracle.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { NO_FIELD = -1 };
@@ -150,9 +151,21 @@ void oracle_quant_a32(const float *x, quant_a32 *y, int64_t n) {
 
 void oracle_quant_a256(const float *x, quant_a256 *y, int64_t n) {
   for (int64_t b = 0; b < n / 256; b++) {
+    int all16[16] = {0}, plus[8] = {0}, minus[8] = {0};
+    memset(&y[b], 0, sizeof y[b]);
     y[b].d = quant_block(x + 256 * b, y[b].q, 256);
-    memset(y[b].sums, 0, sizeof y[b].sums);
-    for (int i = 0; i < 256; i++) y[b].sums[i / 16] = (int16_t)(y[b].sums[i / 16] + y[b].q[i]);
+    for (int i = 0; i < 256; i++) {
+      int q = y[b].q[i];
+      y[b].sums16[i / 16] = (int16_t)(y[b].sums16[i / 16] + q);
+      y[b].sums32[i / 32] = (int16_t)(y[b].sums32[i / 32] + q);
+      all16[i / 16] += abs(q);
+      *(q > 0 ? &plus[i / 32] : &minus[i / 32]) += abs(q);
+    }
+    for (int i = 0; i < 16; i++) {
+      int most = plus[i / 2] > minus[i / 2] ? plus[i / 2] : minus[i / 2];
+      if (all16[i] > y[b].reach16) y[b].reach16 = (int16_t)all16[i];
+      if (most > y[b].reach32) y[b].reach32 = (int16_t)most;
+    }
   }
 }
 

@@ -21,6 +21,7 @@ typedef __m256 vec_f;
 enum {
   VEC_LANES = 8,
   VEC_ACC32 = 0,
+  VEC_PAIRS = 0,
   VEC_OFFSET_8 = 0,
   VEC_DEPTH_4 = 8, /* 8 * 2 * 15 * 128 = 30720 */
   VEC_DEPTH_5 = 4, /* 4 * 2 * 31 * 128 = 31744 */
@@ -80,19 +81,16 @@ VEC_INLINE vec_i vec_scale(vec_i a, int b) {
 }
 VEC_INLINE vec_i vec_scale_signed(vec_i a, int b) { return _mm256_srai_epi16(_mm256_slli_epi16(vec_scale(a, b), 8), 8); }
 VEC_INLINE vec_i vec_dot_16(vec_i i, vec_i a, vec_i b) { return vec_add(i, _mm256_madd_epi16(a, b)); }
-VEC_INLINE vec_i vec_even_bytes(vec_i a) { return _mm256_and_si256(a, vec_int(0x00ff00ff)); }
-VEC_INLINE vec_i vec_odd_bytes(vec_i a) { return _mm256_and_si256(_mm256_srli_epi16(a, 8), vec_int(0x00ff00ff)); }
+VEC_INLINE vec_i vec_pair(vec_i a, vec_i b) { return _mm256_blend_epi16(a, _mm256_slli_epi32(b, 16), 0xaa); }
+VEC_INLINE vec_i vec_byte_pair(vec_i a, int b) {
+  const vec_i first = _mm256_set_epi32((int)0x800d800c, (int)0x80098008, (int)0x80058004, (int)0x80018000, (int)0x800d800c,
+                                       (int)0x80098008, (int)0x80058004, (int)0x80018000);
+  return _mm256_shuffle_epi8(a, _mm256_add_epi8(first, vec_int(b ? 0x00020002 : 0)));
+}
 VEC_INLINE vec_i vec_signed_pair(vec_i a, int b) {
   const vec_i first = _mm256_set_epi32((int)0x0d800c80, (int)0x09800880, (int)0x05800480, (int)0x01800080, (int)0x0d800c80,
                                        (int)0x09800880, (int)0x05800480, (int)0x01800080);
   return _mm256_srai_epi16(_mm256_shuffle_epi8(a, _mm256_add_epi8(first, vec_byte(2 * b))), 8);
-}
-/* Sums of neighbours of 16 int16, as pairs (0, 2) (1, 3) in dwords 0, 1 and (4, 6) (5, 7) in dwords 4, 5. */
-VEC_INLINE void vec_pair_sums(const int16_t *sums, int32_t *to) {
-  const __m256i order = _mm256_setr_epi8(0, 1, 8, 9, 4, 5, 12, 13, -1, -1, -1, -1, -1, -1, -1, -1, 0, 1, 8, 9, 4, 5, 12, 13, -1, -1,
-                                         -1, -1, -1, -1, -1, -1);
-  __m256i s = _mm256_madd_epi16(_mm256_loadu_si256((const void *)sums), _mm256_set1_epi16(1));
-  _mm256_storeu_si256((void *)to, _mm256_shuffle_epi8(s, order));
 }
 VEC_INLINE void vec_starts(const int16_t *sums, int factor, int32_t *to) { (void)sums, (void)factor, (void)to; }
 

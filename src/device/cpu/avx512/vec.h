@@ -21,6 +21,7 @@ typedef __m512 vec_f;
 enum {
   VEC_LANES = 16,
   VEC_ACC32 = 1,      /* vec_dot accumulates int32, and may start from any int32 */
+  VEC_PAIRS = 1,      /* two sums that fit int16 are scaled at once, which is cheaper */
   VEC_OFFSET_8 = 128, /* what vec_weight_8 adds to a weight */
   VEC_DEPTH_4 = 8,    /* dot products that may be added up before vec_scaled, by bits of a weight: any number */
   VEC_DEPTH_5 = 8,
@@ -85,17 +86,16 @@ VEC_INLINE vec_i vec_scale(vec_i a, int b) {
 VEC_INLINE vec_i vec_scale_signed(vec_i a, int b) { return _mm512_srai_epi32(_mm512_sllv_epi32(a, vec_int(24 - 8 * b)), 24); }
 /* i + two products of int16 pairs. */
 VEC_INLINE vec_i vec_dot_16(vec_i i, vec_i a, vec_i b) { return _mm512_dpwssd_epi32(i, a, b); }
-/* Bytes 0 and 2, or 1 and 3, of every lane as a pair of int16. */
-VEC_INLINE vec_i vec_even_bytes(vec_i a) { return _mm512_and_si512(a, vec_int(0x00ff00ff)); }
-VEC_INLINE vec_i vec_odd_bytes(vec_i a) { return _mm512_and_si512(_mm512_srli_epi16(a, 8), vec_int(0x00ff00ff)); }
-/* Bytes 2 b and 2 b + 1 of every lane as a pair of int16, signed. Not needed here: vec_starts serves. */
-VEC_INLINE vec_i vec_signed_pair(vec_i a, int b) { return (void)b, a; }
-/* Sums of neighbours of 16 int16, as pairs (0, 2) (1, 3) in dwords 0, 1 and (4, 6) (5, 7) in dwords 4, 5. */
-VEC_INLINE void vec_pair_sums(const int16_t *sums, int32_t *to) {
-  const __m256i order = _mm256_setr_epi8(0, 1, 8, 9, 4, 5, 12, 13, -1, -1, -1, -1, -1, -1, -1, -1, 0, 1, 8, 9, 4, 5, 12, 13, -1, -1,
-                                         -1, -1, -1, -1, -1, -1);
-  __m256i s = _mm256_madd_epi16(_mm256_loadu_si256((const void *)sums), _mm256_set1_epi16(1));
-  _mm256_storeu_si256((void *)to, _mm256_shuffle_epi8(s, order));
+/* Two int32 a lane that fit int16, as a pair. */
+VEC_INLINE vec_i vec_pair(vec_i a, vec_i b) { return _mm512_mask_blend_epi16(0xaaaaaaaau, a, _mm512_slli_epi32(b, 16)); }
+/* Bytes 2 b and 2 b + 1 of every lane as a pair of int16, unsigned or signed. */
+VEC_INLINE vec_i vec_byte_pair(vec_i a, int b) {
+  const vec_i first = _mm512_set4_epi32((int)0x800d800c, (int)0x80098008, (int)0x80058004, (int)0x80018000);
+  return _mm512_shuffle_epi8(a, _mm512_add_epi8(first, vec_int(b ? 0x00020002 : 0)));
+}
+VEC_INLINE vec_i vec_signed_pair(vec_i a, int b) {
+  const vec_i first = _mm512_set4_epi32((int)0x0d800c80, (int)0x09800880, (int)0x05800480, (int)0x01800080);
+  return _mm512_srai_epi16(_mm512_shuffle_epi8(a, _mm512_add_epi8(first, vec_int(b ? 0x02000200 : 0))), 8);
 }
 /* to[i] = factor * sums[i], what a dot product starts from. */
 VEC_INLINE void vec_starts(const int16_t *sums, int factor, int32_t *to) {

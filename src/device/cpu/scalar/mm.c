@@ -101,7 +101,7 @@ static float block_k(const cpu_line *q, const cpu_line *h, const cpu_line *scale
     int scale, min;
     scale_min(scales, row, s, &scale, &min);
     sum += scale * dot;
-    mins += min * (a->sums[2 * s] + a->sums[2 * s + 1]);
+    mins += min * a->sums32[s];
   }
   y = fmaf((float)sum, d * a->d, y);
   return fmaf(-(float)mins, dmin * a->d, y);

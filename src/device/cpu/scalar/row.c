@@ -44,13 +44,31 @@ static void row_quant_a32(const float *x, quant_a32 *y, int64_t n) {
   }
 }
 
+/* Sum of n bytes, and of their magnitudes. */
+static void sums_of(const int8_t *q, int n, int *sum, int *all) {
+  *sum = *all = 0;
+  for (int i = 0; i < n; i++) {
+    *sum += q[i];
+    *all += q[i] < 0 ? -q[i] : q[i];
+  }
+}
+
+static int16_t larger(int a, int b) { return (int16_t)(a > b ? a : b); }
+
 static void row_quant_a256(const float *x, quant_a256 *y, int64_t n) {
-  for (int64_t b = 0; b < n / 256; b++) {
-    y[b].d = quant_block(x + 256 * b, y[b].q, 256);
+  for (int64_t b = 0; b < n / 256; b++, y++) {
+    int sum, all;
+    memset(y, 0, sizeof *y);
+    y->d = quant_block(x + 256 * b, y->q, 256);
     for (int s = 0; s < 16; s++) {
-      int sum = 0;
-      for (int i = 0; i < 16; i++) sum += y[b].q[16 * s + i];
-      y[b].sums[s] = (int16_t)sum;
+      sums_of(y->q + 16 * s, 16, &sum, &all);
+      y->sums16[s] = (int16_t)sum;
+      y->reach16 = larger(y->reach16, all);
+    }
+    for (int s = 0; s < 8; s++) {
+      sums_of(y->q + 32 * s, 32, &sum, &all);
+      y->sums32[s] = (int16_t)sum;
+      y->reach32 = larger(y->reach32, (all + (sum < 0 ? -sum : sum)) / 2); /* of those of one sign */
     }
   }
 }
