@@ -431,20 +431,20 @@ static void test_utf8_complete(void **state) {
 /* ---- JSON -------------------------------------------------------------------------------------------------------- */
 
 static void write_sample(json *j) {
-  json_object(j, NULL);
-  json_string(j, "s", "a\"\\\n\x01\xff\xc3\xa9/", 9);
-  json_int(j, "i", INT64_MIN);
-  json_uint(j, "u", UINT64_MAX);
-  json_bool(j, "b", true);
-  json_null(j, "n");
-  json_array(j, "a");
-  json_int(j, NULL, 1);
-  json_object(j, NULL);
-  json_end_object(j);
-  json_array(j, NULL);
-  json_end_array(j);
-  json_end_array(j);
-  json_end_object(j);
+  json_put_object(j, NULL);
+  json_put_string(j, "s", "a\"\\\n\x01\xff\xc3\xa9/", 9);
+  json_put_int(j, "i", INT64_MIN);
+  json_put_uint(j, "u", UINT64_MAX);
+  json_put_bool(j, "b", true);
+  json_put_null(j, "n");
+  json_put_array(j, "a");
+  json_put_int(j, NULL, 1);
+  json_put_object(j, NULL);
+  json_put_end_object(j);
+  json_put_array(j, NULL);
+  json_put_end_array(j);
+  json_put_end_array(j);
+  json_put_end_object(j);
 }
 
 static void test_json(void **state) {
@@ -458,14 +458,14 @@ static void test_json(void **state) {
                                    "\"b\":true,\"n\":null,\"a\":[1,{},[]]}");
   text_free(&j.out);
   json_open(&j, true, NULL);
-  json_object(&j, NULL);
-  json_array(&j, "a");
-  json_int(&j, NULL, 1);
-  json_int(&j, NULL, 2);
-  json_end_array(&j);
-  json_object(&j, "e");
-  json_end_object(&j);
-  json_end_object(&j);
+  json_put_object(&j, NULL);
+  json_put_array(&j, "a");
+  json_put_int(&j, NULL, 1);
+  json_put_int(&j, NULL, 2);
+  json_put_end_array(&j);
+  json_put_object(&j, "e");
+  json_put_end_object(&j);
+  json_put_end_object(&j);
   assert_string_equal(j.out.bytes, "{\n  \"a\": [\n    1,\n    2\n  ],\n  \"e\": {}\n}");
   text_free(&j.out);
 }
@@ -481,7 +481,7 @@ static void test_json_strings(void **state) {
   for (size_t i = 0; i < COUNT_OF(cases); i++) {
     json j;
     json_open(&j, false, NULL);
-    json_string(&j, NULL, cases[i].s, cases[i].n);
+    json_put_string(&j, NULL, cases[i].s, cases[i].n);
     assert_string_equal(j.out.bytes, cases[i].expected);
     text_free(&j.out);
   }
@@ -490,7 +490,7 @@ static void test_json_strings(void **state) {
 static void check_double(double v, const char *expected) {
   json j;
   json_open(&j, false, NULL);
-  json_double(&j, NULL, v);
+  json_put_double(&j, NULL, v);
   assert_int_equal(json_close(&j), TANDEM_OK);
   assert_string_equal(j.out.bytes, expected);
   text_free(&j.out);
@@ -514,7 +514,7 @@ static void test_json_doubles(void **state) {
     x = x * 6364136223846793005u + 1442695040888963407u;
     memcpy(&v, &x, sizeof v);
     json_open(&j, false, NULL);
-    json_double(&j, NULL, v);
+    json_put_double(&j, NULL, v);
     back = strtod(j.out.bytes, NULL);
     if (isfinite(v)) assert_memory_equal(&v, &back, sizeof v);
     text_free(&j.out);

@@ -120,16 +120,16 @@ typedef struct json {
   bool pretty;  /* newlines and two spaces a level */
 } json;
 void json_open(json *j, bool pretty, error *err);
-void json_object(json *j, const char *key); /* key NULL inside an array and at the top */
-void json_array(json *j, const char *key);
-void json_end_object(json *j);
-void json_end_array(json *j);
-void json_string(json *j, const char *key, const char *s, size_t n);
-void json_int(json *j, const char *key, int64_t v);
-void json_uint(json *j, const char *key, uint64_t v);
-void json_double(json *j, const char *key, double v); /* shortest text that reads back equal; NaN and inf give null */
-void json_bool(json *j, const char *key, bool v);
-void json_null(json *j, const char *key);
+void json_put_object(json *j, const char *key); /* key NULL inside an array and at the top */
+void json_put_array(json *j, const char *key);
+void json_put_end_object(json *j);
+void json_put_end_array(json *j);
+void json_put_string(json *j, const char *key, const char *s, size_t n);
+void json_put_int(json *j, const char *key, int64_t v);
+void json_put_uint(json *j, const char *key, uint64_t v);
+void json_put_double(json *j, const char *key, double v); /* shortest text that reads back equal; NaN and inf give null */
+void json_put_bool(json *j, const char *key, bool v);
+void json_put_null(json *j, const char *key);
 /* Status of the whole; the text is j->out, which the caller frees. */
 status json_close(json *j);
 

@@ -61,12 +61,12 @@ static void close_bracket(json *j, const char *bracket) {
 }
 
 void json_open(json *j, bool pretty, error *err) { *j = (json){.err = err, .pretty = pretty}; }
-void json_object(json *j, const char *key) { open_bracket(j, key, "{"); }
-void json_array(json *j, const char *key) { open_bracket(j, key, "["); }
-void json_end_object(json *j) { close_bracket(j, "}"); }
-void json_end_array(json *j) { close_bracket(j, "]"); }
+void json_put_object(json *j, const char *key) { open_bracket(j, key, "{"); }
+void json_put_array(json *j, const char *key) { open_bracket(j, key, "["); }
+void json_put_end_object(json *j) { close_bracket(j, "}"); }
+void json_put_end_array(json *j) { close_bracket(j, "]"); }
 
-void json_string(json *j, const char *key, const char *s, size_t n) {
+void json_put_string(json *j, const char *key, const char *s, size_t n) {
   begin(j, key);
   put_escaped(j, s, n);
 }
@@ -81,8 +81,8 @@ static void number(json *j, const char *key, const char *format, ...) {
   put(j, s, (size_t)n);
 }
 
-void json_int(json *j, const char *key, int64_t v) { number(j, key, "%" PRId64, v); }
-void json_uint(json *j, const char *key, uint64_t v) { number(j, key, "%" PRIu64, v); }
+void json_put_int(json *j, const char *key, int64_t v) { number(j, key, "%" PRId64, v); }
+void json_put_uint(json *j, const char *key, uint64_t v) { number(j, key, "%" PRIu64, v); }
 
 /* The decimal point is the locale's, which is the host program's affair: whatever it is, it becomes a point. */
 static size_t put_point(char *s) {
@@ -96,10 +96,10 @@ static size_t put_point(char *s) {
 }
 
 /* Whole numbers that a double holds exactly are written as such: 1500 and not 1.5e+03. */
-void json_double(json *j, const char *key, double v) {
+void json_put_double(json *j, const char *key, double v) {
   char s[40];
   if (!isfinite(v)) {
-    json_null(j, key);
+    json_put_null(j, key);
     return;
   }
   if (fabs(v) < 0x1p53 && trunc(v) == v) {
@@ -113,6 +113,6 @@ void json_double(json *j, const char *key, double v) {
   put(j, s, put_point(s));
 }
 
-void json_bool(json *j, const char *key, bool v) { number(j, key, "%s", v ? "true" : "false"); }
-void json_null(json *j, const char *key) { number(j, key, "null"); }
+void json_put_bool(json *j, const char *key, bool v) { number(j, key, "%s", v ? "true" : "false"); }
+void json_put_null(json *j, const char *key) { number(j, key, "null"); }
 status json_close(json *j) { return j->st; }

@@ -156,7 +156,7 @@ void bench_table(const bench_rows *rows, const bench_peer *peers, int n_peers) {
 
 static void json_numbers(json *j, const bench_row *r) {
   for (int i = 0; i < BENCH_NUMBERS; i++)
-    if (*bench_number_of(r, i) > 0) json_double(j, bench_numbers[i].key, *bench_number_of(r, i));
+    if (*bench_number_of(r, i) > 0) json_put_double(j, bench_numbers[i].key, *bench_number_of(r, i));
 }
 
 /* The first test of a kind, as older versions wrote the only one. */
@@ -164,84 +164,84 @@ static void json_first(json *j, const bench_rows *rows, const char *key, bench_t
   size_t i = 0;
   while (i < rows->n && rows->v[i].test != test) i++;
   if (i == rows->n) {
-    json_null(j, key);
+    json_put_null(j, key);
     return;
   }
   const bench_row *r = &rows->v[i];
-  json_object(j, key);
-  json_int(j, "tokens", r->n);
+  json_put_object(j, key);
+  json_put_int(j, "tokens", r->n);
   json_numbers(j, r);
-  json_end_object(j);
+  json_put_end_object(j);
 }
 
 /* Passes of the first model at the first depth. */
 static void json_verify(json *j, const bench_rows *rows) {
   const bench_row *first = NULL;
-  json_array(j, "verify");
+  json_put_array(j, "verify");
   for (size_t i = 0; i < rows->n; i++) {
     const bench_row *r = &rows->v[i];
     if (r->test != BENCH_VERIFY) continue;
     if (!first) first = r;
     if (!bench_same_model(r, first) || r->threads != first->threads || r->depth != first->depth) continue;
-    json_object(j, NULL);
-    json_int(j, "n", r->n);
+    json_put_object(j, NULL);
+    json_put_int(j, "n", r->n);
     json_numbers(j, r);
-    json_end_object(j);
+    json_put_end_object(j);
   }
-  json_end_array(j);
+  json_put_end_array(j);
 }
 
 static void json_peers(json *j, const bench_row *r, const bench_peer *peers, int n_peers) {
-  json_array(j, "peers");
+  json_put_array(j, "peers");
   for (int i = 0; i < n_peers; i++) {
     double speed = bench_peer_speed(&peers[i], r);
     if (speed <= 0) continue;
-    json_object(j, NULL);
-    json_string(j, "name", peers[i].name, strlen(peers[i].name));
-    json_double(j, "tokens_per_second", speed);
-    json_double(j, "ratio", r->tokens_per_second / speed);
-    json_end_object(j);
+    json_put_object(j, NULL);
+    json_put_string(j, "name", peers[i].name, strlen(peers[i].name));
+    json_put_double(j, "tokens_per_second", speed);
+    json_put_double(j, "ratio", r->tokens_per_second / speed);
+    json_put_end_object(j);
   }
-  json_end_array(j);
+  json_put_end_array(j);
 }
 
 static void json_tests(json *j, const bench_rows *rows, const bench_peer *peers, int n_peers) {
-  json_array(j, "tests");
+  json_put_array(j, "tests");
   for (size_t i = 0; i < rows->n; i++) {
     const bench_row *r = &rows->v[i];
-    json_object(j, NULL);
-    json_string(j, "model", r->model, strlen(r->model));
-    json_string(j, "type", r->type, strlen(r->type));
-    json_uint(j, "n_params", r->n_params);
-    json_int(j, "threads", r->threads);
-    json_string(j, "test", bench_test_names[r->test], strlen(bench_test_names[r->test]));
-    json_int(j, "n", r->n);
-    json_int(j, "depth", r->depth);
-    json_string(j, "roof", bench_roof_names[r->roof], strlen(bench_roof_names[r->roof]));
+    json_put_object(j, NULL);
+    json_put_string(j, "model", r->model, strlen(r->model));
+    json_put_string(j, "type", r->type, strlen(r->type));
+    json_put_uint(j, "n_params", r->n_params);
+    json_put_int(j, "threads", r->threads);
+    json_put_string(j, "test", bench_test_names[r->test], strlen(bench_test_names[r->test]));
+    json_put_int(j, "n", r->n);
+    json_put_int(j, "depth", r->depth);
+    json_put_string(j, "roof", bench_roof_names[r->roof], strlen(bench_roof_names[r->roof]));
     json_numbers(j, r);
     if (n_peers) json_peers(j, r, peers, n_peers);
-    json_end_object(j);
+    json_put_end_object(j);
   }
-  json_end_array(j);
+  json_put_end_array(j);
 }
 
 status bench_json(const bench_rows *rows, const bench_peer *peers, int n_peers, double disturbed, error *err) {
   json j;
   const char *cpu = rows->cpu ? rows->cpu : "";
   json_open(&j, false, err);
-  json_object(&j, NULL);
+  json_put_object(&j, NULL);
   json_first(&j, rows, "prefill", BENCH_PROMPT);
   json_first(&j, rows, "decode", BENCH_DECODE);
   json_verify(&j, rows);
-  json_object(&j, "ceilings");
-  json_double(&j, "read_gb_per_second", rows->ceilings[TANDEM_CEILING_READ] / 1e9);
-  json_double(&j, "int8_tops", rows->ceilings[TANDEM_CEILING_INT8] / 1e12);
-  json_double(&j, "f32_gflops", rows->ceilings[TANDEM_CEILING_F32] / 1e9);
-  json_end_object(&j);
-  json_double(&j, "disturbed", disturbed);
-  json_int(&j, "threads", rows->v[rows->n - 1].threads);
-  json_string(&j, "cpu", cpu, strlen(cpu));
+  json_put_object(&j, "ceilings");
+  json_put_double(&j, "read_gb_per_second", rows->ceilings[TANDEM_CEILING_READ] / 1e9);
+  json_put_double(&j, "int8_tops", rows->ceilings[TANDEM_CEILING_INT8] / 1e12);
+  json_put_double(&j, "f32_gflops", rows->ceilings[TANDEM_CEILING_F32] / 1e9);
+  json_put_end_object(&j);
+  json_put_double(&j, "disturbed", disturbed);
+  json_put_int(&j, "threads", rows->v[rows->n - 1].threads);
+  json_put_string(&j, "cpu", cpu, strlen(cpu));
   json_tests(&j, rows, peers, n_peers);
-  json_end_object(&j);
+  json_put_end_object(&j);
   return cli_json_out(&j);
 }

@@ -8,16 +8,7 @@
  * Nothing in a file is taken on trust; jansson parses, and limits how deep values lie in each other. */
 #include "cli/bench.h"
 
-/* Four names of jansson are those of base's writer too. They make values, which is not done here. */
-#define json_object jansson_object
-#define json_array jansson_array
-#define json_string jansson_string
-#define json_null jansson_null
 #include <jansson.h>
-#undef json_object
-#undef json_array
-#undef json_string
-#undef json_null
 
 #include <inttypes.h>
 #include <string.h>

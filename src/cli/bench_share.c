@@ -370,68 +370,68 @@ static void write_crossings(const share *b) {
 static status write_json(const share *b) {
   json j;
   json_open(&j, false, b->err);
-  json_object(&j, NULL);
-  json_string(&j, "draft_kind", b->info.draft_kind, strlen(b->info.draft_kind));
-  json_array(&j, "bytes");
+  json_put_object(&j, NULL);
+  json_put_string(&j, "draft_kind", b->info.draft_kind, strlen(b->info.draft_kind));
+  json_put_array(&j, "bytes");
   for (int i = 0; i < b->n_bytes; i++) {
-    json_object(&j, NULL);
-    json_int(&j, "context", b->bytes[i].n_context);
-    json_uint(&j, "target", b->bytes[i].target_kv);
-    json_uint(&j, "here", b->bytes[i].borrowed);
-    json_uint(&j, "companion", b->bytes[i].companion);
-    json_uint(&j, "separate", b->bytes[i].separate);
-    json_end_object(&j);
+    json_put_object(&j, NULL);
+    json_put_int(&j, "context", b->bytes[i].n_context);
+    json_put_uint(&j, "target", b->bytes[i].target_kv);
+    json_put_uint(&j, "here", b->bytes[i].borrowed);
+    json_put_uint(&j, "companion", b->bytes[i].companion);
+    json_put_uint(&j, "separate", b->bytes[i].separate);
+    json_put_end_object(&j);
   }
-  json_end_array(&j);
-  json_object(&j, "seconds");
-  json_int(&j, "prompt_tokens", b->o->share_prompt);
-  json_double(&j, "prompt", b->prompt);
-  json_double(&j, "first_guess", b->first_guess);
-  json_double(&j, "guess", b->guess);
-  json_array(&j, "verify");
+  json_put_end_array(&j);
+  json_put_object(&j, "seconds");
+  json_put_int(&j, "prompt_tokens", b->o->share_prompt);
+  json_put_double(&j, "prompt", b->prompt);
+  json_put_double(&j, "first_guess", b->first_guess);
+  json_put_double(&j, "guess", b->guess);
+  json_put_array(&j, "verify");
   for (int i = 0; i < COUNT_ROWS; i++) {
-    json_object(&j, NULL);
-    json_int(&j, "rows", verify_rows[i]);
-    json_double(&j, "seconds", b->verify[i]);
-    json_end_object(&j);
+    json_put_object(&j, NULL);
+    json_put_int(&j, "rows", verify_rows[i]);
+    json_put_double(&j, "seconds", b->verify[i]);
+    json_put_end_object(&j);
   }
-  json_end_array(&j);
-  json_double(&j, "alone_prompt", b->alone_prompt);
-  json_double(&j, "alone_step", b->alone_step);
-  json_end_object(&j);
-  json_uint(&j, "allocations", b->allocations);
-  json_object(&j, "pool");
-  json_int(&j, "operations", b->pool.n_operations);
-  json_int(&j, "appends", b->pool.n_appends);
-  json_int(&j, "refused", b->pool.n_refused);
-  json_int(&j, "unusable", b->pool.n_unusable);
-  json_int(&j, "lost", b->pool.n_lost);
-  json_double(&j, "mean_waste", b->pool.mean_waste);
-  json_double(&j, "worst_waste", b->pool.worst_waste);
-  json_end_object(&j);
-  json_array(&j, "crossings");
+  json_put_end_array(&j);
+  json_put_double(&j, "alone_prompt", b->alone_prompt);
+  json_put_double(&j, "alone_step", b->alone_step);
+  json_put_end_object(&j);
+  json_put_uint(&j, "allocations", b->allocations);
+  json_put_object(&j, "pool");
+  json_put_int(&j, "operations", b->pool.n_operations);
+  json_put_int(&j, "appends", b->pool.n_appends);
+  json_put_int(&j, "refused", b->pool.n_refused);
+  json_put_int(&j, "unusable", b->pool.n_unusable);
+  json_put_int(&j, "lost", b->pool.n_lost);
+  json_put_double(&j, "mean_waste", b->pool.mean_waste);
+  json_put_double(&j, "worst_waste", b->pool.worst_waste);
+  json_put_end_object(&j);
+  json_put_array(&j, "crossings");
   for (int k = 0; k < COUNT_LENGTHS; k++)
     for (int d = 0; d < COUNT_DRAFTERS; d++) {
-      json_object(&j, NULL);
-      json_int(&j, "trained", lengths[k]);
-      json_int(&j, "drafter", drafters[d]);
-      json_double(&j, "room", b->crossing[k][d]);
-      json_end_object(&j);
+      json_put_object(&j, NULL);
+      json_put_int(&j, "trained", lengths[k]);
+      json_put_int(&j, "drafter", drafters[d]);
+      json_put_double(&j, "room", b->crossing[k][d]);
+      json_put_end_object(&j);
     }
-  json_end_array(&j);
-  json_array(&j, "budgets");
+  json_put_end_array(&j);
+  json_put_array(&j, "budgets");
   for (int i = 0; i < COUNT_BUDGETS; i++)
     for (int k = 0; k < COUNT_LENGTHS; k++) {
-      json_object(&j, NULL);
-      json_double(&j, "bytes", b->budgets[i].bytes);
-      json_int(&j, "trained", lengths[k]);
-      json_int(&j, "llama", b->budgets[i].llama[k]);
-      json_double(&j, "overrun", b->budgets[i].overrun[k]);
-      json_int(&j, "tandem", b->budgets[i].tandem[k]);
-      json_end_object(&j);
+      json_put_object(&j, NULL);
+      json_put_double(&j, "bytes", b->budgets[i].bytes);
+      json_put_int(&j, "trained", lengths[k]);
+      json_put_int(&j, "llama", b->budgets[i].llama[k]);
+      json_put_double(&j, "overrun", b->budgets[i].overrun[k]);
+      json_put_int(&j, "tandem", b->budgets[i].tandem[k]);
+      json_put_end_object(&j);
     }
-  json_end_array(&j);
-  json_end_object(&j);
+  json_put_end_array(&j);
+  json_put_end_object(&j);
   return cli_json_out(&j);
 }
 

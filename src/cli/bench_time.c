@@ -20,7 +20,7 @@ static const double verify_seconds = 1;      /* for each repetition: rounds of p
 static const double stretch_seconds = 0.02;  /* at least: what a ceiling drove out of the caches is then no matter */
 static const double long_seconds = 10;       /* stretches so long need no more than MIN_LONG_STRETCHES */
 /* A thread that is taken away is back after some milliseconds: a slice is shorter than that, so that some are whole, and enough of
- * them are taken that the best two are. Reading walks the whole buffer for a slice, however long that takes. */
+ * them are taken that the best two are. */
 static const double slice_seconds = 0.002, ceiling_seconds = 0.008, longest_ceiling = 0.2;
 static const double agreement = 0.97, disturbed = 0.7; /* of the best slice */
 

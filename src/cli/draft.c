@@ -98,24 +98,24 @@ void cli_draft_footer(const tandem_session *session) {
 void cli_draft_json(json *j, const tandem_session *session) {
   tandem_draft_stats t = {.size = sizeof t};
   if (tandem_session_get_draft_stats(session, &t, NULL) || !t.n_drafted) return;
-  json_object(j, "draft");
+  json_put_object(j, "draft");
   char who[80] = ""; /* those that guessed */
   for (int i = 0; i < TANDEM_DRAFTERS; i++)
     if (t.drafted_by[i]) snprintf(who + strlen(who), sizeof who - strlen(who), "%s%s", who[0] ? "," : "", tandem_drafter_name(i));
-  json_string(j, "type", who, strlen(who));
-  json_int(j, "drafted", t.n_drafted);
-  json_int(j, "accepted", t.n_accepted);
-  json_array(j, "per_position");
+  json_put_string(j, "type", who, strlen(who));
+  json_put_int(j, "drafted", t.n_drafted);
+  json_put_int(j, "accepted", t.n_accepted);
+  json_put_array(j, "per_position");
   for (int i = 0; i < positions(&t); i++) {
-    json_object(j, NULL);
-    json_int(j, "drafted", t.drafted_at[i]);
-    json_int(j, "accepted", t.accepted_at[i]);
-    json_end_object(j);
+    json_put_object(j, NULL);
+    json_put_int(j, "drafted", t.drafted_at[i]);
+    json_put_int(j, "accepted", t.accepted_at[i]);
+    json_put_end_object(j);
   }
-  json_end_array(j);
-  json_double(j, "mean_len", share(t.n_tokens, t.n_steps + t.n_plain));
-  json_int(j, "steps", t.n_steps);
-  json_int(j, "plain_steps", t.n_plain);
-  json_double(j, "speed_up", speed_up(&t));
-  json_end_object(j);
+  json_put_end_array(j);
+  json_put_double(j, "mean_len", share(t.n_tokens, t.n_steps + t.n_plain));
+  json_put_int(j, "steps", t.n_steps);
+  json_put_int(j, "plain_steps", t.n_plain);
+  json_put_double(j, "speed_up", speed_up(&t));
+  json_put_end_object(j);
 }

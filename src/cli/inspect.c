@@ -127,72 +127,72 @@ static void json_element(json *j, const char *key, const gguf_key *k, uint64_t i
   if (k->element == GGUF_STRING) {
     bool found = k->type == GGUF_ARRAY ? gguf_next_string(k, at, &s) : gguf_string_value(k, &s);
     if (found)
-      json_string(j, key, s.s, s.n);
+      json_put_string(j, key, s.s, s.n);
     else
-      json_null(j, key);
+      json_put_null(j, key);
   } else if (k->element == GGUF_BOOL && gguf_bool(k, i, &yes))
-    json_bool(j, key, yes);
+    json_put_bool(j, key, yes);
   else if (gguf_int(k, i, &whole))
-    json_int(j, key, whole);
+    json_put_int(j, key, whole);
   else if (gguf_double(k, i, &number))
-    json_double(j, key, number);
+    json_put_double(j, key, number);
   else
-    json_null(j, key);
+    json_put_null(j, key);
 }
 
 static void json_key(json *j, const gguf_key *k) {
   const char *type = gguf_type_name(k->type), *element = gguf_type_name(k->element);
   uint64_t at = 0;
-  json_object(j, NULL);
-  json_string(j, "name", k->name, strlen(k->name));
-  json_string(j, "type", type, strlen(type));
+  json_put_object(j, NULL);
+  json_put_string(j, "name", k->name, strlen(k->name));
+  json_put_string(j, "type", type, strlen(type));
   if (k->type == GGUF_ARRAY) {
-    json_string(j, "element", element, strlen(element));
-    json_uint(j, "n", k->n);
-    json_array(j, "value"); /* its beginning */
+    json_put_string(j, "element", element, strlen(element));
+    json_put_uint(j, "n", k->n);
+    json_put_array(j, "value"); /* its beginning */
     for (uint64_t i = 0; i < k->n && i < SHOWN_ELEMENTS; i++) json_element(j, NULL, k, i, &at);
-    json_end_array(j);
+    json_put_end_array(j);
   } else
     json_element(j, "value", k, 0, &at);
-  json_end_object(j);
+  json_put_end_object(j);
 }
 
 static void json_tensor(json *j, const gguf_tensor *t) {
   char unknown[24];
   const char *type = type_name(t->type, unknown);
-  json_object(j, NULL);
-  json_string(j, "name", t->name, strlen(t->name));
-  json_string(j, "type", type, strlen(type));
-  json_array(j, "shape");
-  for (int d = 0; d < t->n_dims; d++) json_int(j, NULL, t->dims[d]);
-  json_end_array(j);
-  json_uint(j, "bytes", t->n_bytes);
-  json_uint(j, "offset", t->offset);
-  json_int(j, "file", t->i_file);
-  json_end_object(j);
+  json_put_object(j, NULL);
+  json_put_string(j, "name", t->name, strlen(t->name));
+  json_put_string(j, "type", type, strlen(type));
+  json_put_array(j, "shape");
+  for (int d = 0; d < t->n_dims; d++) json_put_int(j, NULL, t->dims[d]);
+  json_put_end_array(j);
+  json_put_uint(j, "bytes", t->n_bytes);
+  json_put_uint(j, "offset", t->offset);
+  json_put_int(j, "file", t->i_file);
+  json_put_end_object(j);
 }
 
 static status write_json(const gguf *g, const cli_options *o, error *err) {
   totals t = count_tensors(g);
   json j;
   json_open(&j, true, err);
-  json_object(&j, NULL);
-  json_string(&j, "file", o->model, strlen(o->model));
-  json_int(&j, "version", gguf_version(g));
-  json_int(&j, "files", gguf_n_files(g));
-  json_uint(&j, "bytes", gguf_file_bytes(g));
-  json_uint(&j, "alignment", gguf_alignment(g));
-  json_array(&j, "keys");
+  json_put_object(&j, NULL);
+  json_put_string(&j, "file", o->model, strlen(o->model));
+  json_put_int(&j, "version", gguf_version(g));
+  json_put_int(&j, "files", gguf_n_files(g));
+  json_put_uint(&j, "bytes", gguf_file_bytes(g));
+  json_put_uint(&j, "alignment", gguf_alignment(g));
+  json_put_array(&j, "keys");
   for (size_t i = 0; i < gguf_n_keys(g); i++) json_key(&j, gguf_key_at(g, i));
-  json_end_array(&j);
-  json_array(&j, "tensors");
+  json_put_end_array(&j);
+  json_put_array(&j, "tensors");
   for (size_t i = 0; i < gguf_n_tensors(g); i++) json_tensor(&j, gguf_tensor_at(g, i));
-  json_end_array(&j);
-  json_object(&j, "total");
-  json_uint(&j, "values", t.n_values);
-  json_uint(&j, "bytes", t.n_bytes);
-  json_end_object(&j);
-  json_end_object(&j);
+  json_put_end_array(&j);
+  json_put_object(&j, "total");
+  json_put_uint(&j, "values", t.n_values);
+  json_put_uint(&j, "bytes", t.n_bytes);
+  json_put_end_object(&j);
+  json_put_end_object(&j);
   return cli_json_out(&j);
 }
 

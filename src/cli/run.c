@@ -130,27 +130,27 @@ static status write_json(generation *g) {
   json j;
   char hash[17];
   json_open(&j, false, g->err);
-  json_object(&j, NULL);
-  json_string(&j, "text", g->answer.bytes ? g->answer.bytes : "", g->answer.n);
-  json_array(&j, "tokens");
+  json_put_object(&j, NULL);
+  json_put_string(&j, "text", g->answer.bytes ? g->answer.bytes : "", g->answer.n);
+  json_put_array(&j, "tokens");
   for (size_t i = 0; i < g->drawn.n; i += sizeof(int32_t)) {
     int32_t id;
     memcpy(&id, g->drawn.bytes + i, sizeof id);
-    json_int(&j, NULL, id);
+    json_put_int(&j, NULL, id);
   }
-  json_end_array(&j);
-  json_uint(&j, "n_prompt", g->n_ids);
-  json_int(&j, "n_resumed", g->n_resumed);
-  json_int(&j, "n_generated", g->n_generated);
-  json_double(&j, "seconds", g->prompt_seconds + g->answer_seconds);
+  json_put_end_array(&j);
+  json_put_uint(&j, "n_prompt", g->n_ids);
+  json_put_int(&j, "n_resumed", g->n_resumed);
+  json_put_int(&j, "n_generated", g->n_generated);
+  json_put_double(&j, "seconds", g->prompt_seconds + g->answer_seconds);
   if (hash_logits(g, hash))
-    json_string(&j, "logits_hash", hash, strlen(hash));
+    json_put_string(&j, "logits_hash", hash, strlen(hash));
   else
-    json_null(&j, "logits_hash");
-  json_string(&j, "stop", stops[g->stop], strlen(stops[g->stop]));
-  json_uint(&j, "seed", g->seed);
+    json_put_null(&j, "logits_hash");
+  json_put_string(&j, "stop", stops[g->stop], strlen(stops[g->stop]));
+  json_put_uint(&j, "seed", g->seed);
   cli_draft_json(&j, g->session);
-  json_end_object(&j);
+  json_put_end_object(&j);
   return cli_json_out(&j);
 }
 

@@ -15,9 +15,9 @@ status cli_tokenize(const cli_options *o, error *err) {
   TRY_DONE(cli_tokens_of(engine, &t, o->special ? TANDEM_ADD_SPECIAL | TANDEM_PARSE_SPECIAL : 0, &ids, &n_ids, err));
   json j;
   json_open(&j, false, err);
-  json_array(&j, NULL);
-  for (size_t i = 0; i < n_ids; i++) json_int(&j, NULL, ids[i]);
-  json_end_array(&j);
+  json_put_array(&j, NULL);
+  for (size_t i = 0; i < n_ids; i++) json_put_int(&j, NULL, ids[i]);
+  json_put_end_array(&j);
   st = cli_json_out(&j);
 done:
   tandem_engine_close(engine);

@@ -14,9 +14,9 @@ status cli_version(const cli_options *o, error *err) {
   }
   json j;
   json_open(&j, false, err);
-  json_object(&j, NULL);
-  json_string(&j, "version", number, strlen(number));
-  json_string(&j, "build", version, strlen(version));
-  json_end_object(&j);
+  json_put_object(&j, NULL);
+  json_put_string(&j, "version", number, strlen(number));
+  json_put_string(&j, "build", version, strlen(version));
+  json_put_end_object(&j);
   return cli_json_out(&j);
 }

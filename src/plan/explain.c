@@ -80,82 +80,82 @@ static status explain_text(const plan *p, const device_info *d, int32_t n_tokens
 static void put_text(json *j, const char *key, const char *s) {
   size_t n = 0;
   while (s && s[n]) n++;
-  json_string(j, key, s ? s : "", n);
+  json_put_string(j, key, s ? s : "", n);
 }
 
 static void value_json(json *j, const char *key, const plan *p, int32_t v, int32_t n_tokens) {
   const op_value *x = &p->values[v];
-  json_object(j, key);
-  json_int(j, "value", v);
+  json_put_object(j, key);
+  json_put_int(j, "value", v);
   put_text(j, "name", x->name);
   put_text(j, "home", op_home_names[x->home]);
   put_text(j, "type", quant_table[x->type].name);
-  json_int(j, "rows", rows_for(x, n_tokens));
-  json_int(j, "cols", x->cols);
-  json_int(j, "slabs", x->n_slabs);
-  json_uint(j, "stride", x->stride);
-  json_uint(j, "offset", x->offset);
-  json_uint(j, "extent", x->extent);
-  json_end_object(j);
+  json_put_int(j, "rows", rows_for(x, n_tokens));
+  json_put_int(j, "cols", x->cols);
+  json_put_int(j, "slabs", x->n_slabs);
+  json_put_uint(j, "stride", x->stride);
+  json_put_uint(j, "offset", x->offset);
+  json_put_uint(j, "extent", x->extent);
+  json_put_end_object(j);
 }
 
 static void step_json(json *j, const plan *p, int32_t i, int32_t n_tokens) {
   const op_step *s = &p->steps[i];
-  json_object(j, NULL);
-  json_int(j, "step", i);
+  json_put_object(j, NULL);
+  json_put_int(j, "step", i);
   put_text(j, "op", op_table[s->op].name);
-  json_int(j, "layer", s->block);
+  json_put_int(j, "layer", s->block);
   if (s->dst >= 0) value_json(j, "dst", p, s->dst, n_tokens);
-  json_array(j, "src");
+  json_put_array(j, "src");
   for (int k = 0; k < op_table[s->op].n_src; k++)
     if (s->src[k] >= 0) value_json(j, NULL, p, s->src[k], n_tokens);
-  json_end_array(j);
-  if (s->op == OP_STORE || s->op == OP_ATTEND) json_int(j, "cache", s->cache);
-  json_double(j, "weight_bytes", op_weight_bytes(s, p->values, n_tokens));
-  json_double(j, "flops", op_flops(s, p->values, n_tokens, 1, n_tokens));
-  json_bool(j, "sync", s->sync);
-  json_end_object(j);
+  json_put_end_array(j);
+  if (s->op == OP_STORE || s->op == OP_ATTEND) json_put_int(j, "cache", s->cache);
+  json_put_double(j, "weight_bytes", op_weight_bytes(s, p->values, n_tokens));
+  json_put_double(j, "flops", op_flops(s, p->values, n_tokens, 1, n_tokens));
+  json_put_bool(j, "sync", s->sync);
+  json_put_end_object(j);
 }
 
 static void group_json(json *j, const plan_group *g) {
-  json_object(j, NULL);
+  json_put_object(j, NULL);
   put_text(j, "name", g->name);
-  json_int(j, "window", g->window);
-  json_int(j, "layers", g->n_layers);
-  json_int(j, "pages", g->pages.n_pages);
-  json_int(j, "page_cells", KV_PAGE);
+  json_put_int(j, "window", g->window);
+  json_put_int(j, "layers", g->n_layers);
+  json_put_int(j, "pages", g->pages.n_pages);
+  json_put_int(j, "page_cells", KV_PAGE);
   put_text(j, "k_type", quant_table[g->store.k_type].name);
   put_text(j, "v_type", quant_table[g->store.v_type].name);
-  json_uint(j, "bytes", g->store_bytes);
-  json_end_object(j);
+  json_put_uint(j, "bytes", g->store_bytes);
+  json_put_end_object(j);
 }
 
 static status explain_json(const plan *p, const device_info *d, int32_t n_tokens, text *out, error *err) {
   json j;
   totals t = sum(p, n_tokens);
   json_open(&j, true, err);
-  json_object(&j, NULL);
+  json_put_object(&j, NULL);
   put_text(&j, "arch", p->model->arch->name);
   put_text(&j, "device", d->name);
   put_text(&j, "level", d->level);
-  json_int(&j, "threads", d->n_threads);
-  json_int(&j, "tokens", n_tokens);
-  json_array(&j, "steps");
+  json_put_int(&j, "threads", d->n_threads);
+  json_put_int(&j, "tokens", n_tokens);
+  json_put_array(&j, "steps");
   for (int32_t i = 0; i < p->n_steps; i++) step_json(&j, p, i, n_tokens);
-  json_end_array(&j);
-  json_object(&j, "memory");
-  for (int h = 0; h < OP_HOMES; h++) json_uint(&j, op_home_names[h], p->home_bytes[h]);
-  json_uint(&j, "work", p->work_bytes);
-  json_array(&j, "kv");
+  json_put_end_array(&j);
+  json_put_object(&j, "memory");
+  for (int h = 0; h < OP_HOMES; h++) json_put_uint(&j, op_home_names[h], p->home_bytes[h]);
+  json_put_uint(&j, "work", p->work_bytes);
+  json_put_array(&j, "kv");
   for (int g = 0; g < p->n_groups; g++) group_json(&j, &p->groups[g]);
-  json_end_array(&j);
-  json_end_object(&j);
-  json_int(&j, "meetings", t.n_meetings);
-  json_double(&j, "weight_bytes", t.weight_bytes);
-  json_double(&j, "flops", t.flops);
-  json_int(&j, "context", p->limits.n_context);
-  json_bool(&j, "verified", true);
-  json_end_object(&j);
+  json_put_end_array(&j);
+  json_put_end_object(&j);
+  json_put_int(&j, "meetings", t.n_meetings);
+  json_put_double(&j, "weight_bytes", t.weight_bytes);
+  json_put_double(&j, "flops", t.flops);
+  json_put_int(&j, "context", p->limits.n_context);
+  json_put_bool(&j, "verified", true);
+  json_put_end_object(&j);
   status st = json_close(&j);
   if (!st) st = text_add(out, j.out.bytes, j.out.n, err);
   if (!st) st = text_add(out, "\n", 1, err);

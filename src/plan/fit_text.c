@@ -110,73 +110,73 @@ static status write_text(const plan_fit *f, const plan_fit_wish *w, bool explain
 
 /* ---- JSON -------------------------------------------------------------------------------------------------------- */
 
-static void put_text(json *j, const char *key, const char *s) { json_string(j, key, s, strlen(s)); }
+static void put_text(json *j, const char *key, const char *s) { json_put_string(j, key, s, strlen(s)); }
 
 static void choice_json(json *j, const char *key, const plan_fit_wish *w, plan_fit_choice c) {
-  json_object(j, key);
-  json_int(j, "context", c.n_context);
+  json_put_object(j, key);
+  json_put_int(j, "context", c.n_context);
   put_text(j, "k_type", k_name(w, c.type));
   put_text(j, "v_type", v_name(w, c.type));
-  json_int(j, "ubatch", w->max_tokens);
-  json_int(j, "sequences", w->n_sequences);
-  json_bool(j, "drafter", c.drafter);
-  json_int(j, "depth", plan_fit_depth(w, c));
-  json_bool(j, "ngrams", c.ngrams);
-  json_end_object(j);
+  json_put_int(j, "ubatch", w->max_tokens);
+  json_put_int(j, "sequences", w->n_sequences);
+  json_put_bool(j, "drafter", c.drafter);
+  json_put_int(j, "depth", plan_fit_depth(w, c));
+  json_put_bool(j, "ngrams", c.ngrams);
+  json_put_end_object(j);
 }
 
 static void row_json(json *j, const plan_fit_row *r) {
-  json_object(j, NULL);
+  json_put_object(j, NULL);
   put_text(j, "model", r->whose);
   put_text(j, "name", r->name);
   put_text(j, "detail", r->detail);
-  json_uint(j, "bytes", r->bytes);
-  json_bool(j, "loading", r->when & PLAN_FIT_LOADING);
-  json_bool(j, "running", r->when & PLAN_FIT_RUNNING);
-  json_end_object(j);
+  json_put_uint(j, "bytes", r->bytes);
+  json_put_bool(j, "loading", r->when & PLAN_FIT_LOADING);
+  json_put_bool(j, "running", r->when & PLAN_FIT_RUNNING);
+  json_put_end_object(j);
 }
 
 static void stage_json(json *j, const plan_fit_wish *w, const plan_fit_stage *s) {
-  json_object(j, NULL);
-  json_uint(j, "from", s->from);
-  json_uint(j, "below", s->to);
-  json_uint(j, "full_from", s->full);
-  json_uint(j, "short_of_drafter_below", s->short_of_drafter);
+  json_put_object(j, NULL);
+  json_put_uint(j, "from", s->from);
+  json_put_uint(j, "below", s->to);
+  json_put_uint(j, "full_from", s->full);
+  json_put_uint(j, "short_of_drafter_below", s->short_of_drafter);
   choice_json(j, "least", w, s->least);
-  json_end_object(j);
+  json_put_end_object(j);
 }
 
 static void body_json(json *j, const plan_fit *f, const plan_fit_wish *w) {
-  json_object(j, NULL);
+  json_put_object(j, NULL);
   put_text(j, "schema", "fit.v1");
-  json_bool(j, "fits", f->fits);
-  json_bool(j, "context_given", w->n_context > 0);
+  json_put_bool(j, "fits", f->fits);
+  json_put_bool(j, "context_given", w->n_context > 0);
   choice_json(j, "asked", w, f->asked);
   choice_json(j, "granted", w, f->granted);
-  json_array(j, "rows");
+  json_put_array(j, "rows");
   for (int32_t i = 0; i < f->sum.n_rows; i++) row_json(j, &f->sum.rows[i]);
-  json_end_array(j);
-  json_uint(j, "loading", f->sum.loading);
-  json_uint(j, "running", f->sum.running);
-  json_uint(j, "peak", f->sum.peak);
-  json_uint(j, "budget", w->budget);
+  json_put_end_array(j);
+  json_put_uint(j, "loading", f->sum.loading);
+  json_put_uint(j, "running", f->sum.running);
+  json_put_uint(j, "peak", f->sum.peak);
+  json_put_uint(j, "budget", w->budget);
   put_text(j, "budget_is", w->budget_is);
-  json_uint(j, "asked_peak", f->asked_peak);
-  if (f->next_peak) json_uint(j, "next_peak", f->next_peak);
-  else json_null(j, "next_peak");
-  json_array(j, "below");
+  json_put_uint(j, "asked_peak", f->asked_peak);
+  if (f->next_peak) json_put_uint(j, "next_peak", f->next_peak);
+  else json_put_null(j, "next_peak");
+  json_put_array(j, "below");
   for (int32_t i = 0; i < f->n_conditions; i++) {
-    json_object(j, NULL);
+    json_put_object(j, NULL);
     put_text(j, "name", f->conditions[i].name);
     put_text(j, "text", f->conditions[i].says);
-    json_uint(j, "bytes", f->conditions[i].bytes);
-    json_end_object(j);
+    json_put_uint(j, "bytes", f->conditions[i].bytes);
+    json_put_end_object(j);
   }
-  json_end_array(j);
-  json_array(j, "stages");
+  json_put_end_array(j);
+  json_put_array(j, "stages");
   for (int32_t i = 0; i < f->n_stages; i++) stage_json(j, w, &f->stages[i]);
-  json_end_array(j);
-  json_end_object(j);
+  json_put_end_array(j);
+  json_put_end_object(j);
 }
 
 static status write_json(const plan_fit *f, const plan_fit_wish *w, text *out, error *err) {

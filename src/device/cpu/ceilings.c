@@ -21,10 +21,12 @@ typedef struct measurement {
   cpu_peak peak;
   tandem_ceiling what;
   int64_t rounds;
-  const char *bytes; /* to read: a share each */
-  size_t share;
+  const char *bytes; /* to read: of each thread's share of the buffer, n_bytes from `from` on */
+  size_t share, from, n_bytes;
   _Atomic int32_t sink; /* takes the results */
 } measurement;
+
+enum { READ_STEP = 16 << 20 }; /* bytes that a thread reads at once, a multiple of 4096: about a millisecond */
 
 static void measure_share(void *arg, int i_thread, int n_threads) {
   measurement *m = arg;
@@ -33,7 +35,7 @@ static void measure_share(void *arg, int i_thread, int n_threads) {
   switch (m->what) {
   case TANDEM_CEILING_INT8: result = m->peak.int8(m->rounds); break;
   case TANDEM_CEILING_F32: result = m->peak.f32(m->rounds) > 0; break;
-  case TANDEM_CEILING_READ: result = m->peak.read(m->bytes + (size_t)i_thread * m->share, m->share); break;
+  case TANDEM_CEILING_READ: result = m->peak.read(m->bytes + (size_t)i_thread * m->share + m->from, m->n_bytes); break;
   }
   atomic_fetch_add_explicit(&m->sink, result, memory_order_relaxed);
 }
@@ -83,15 +85,18 @@ static status map_buffer(cpu_device *d, measurement *m, error *err) {
   return TANDEM_OK;
 }
 
-/* Bytes a second: whole buffers, so that a stretch begins with what the one before has driven out of the caches. */
-static double bytes_per_second(pool *p, measurement *m, double seconds) {
-  double all = 0;
-  int n = 0;
+/* Bytes a second: goes on where the last measurement stopped, so that what is read was driven out of the caches long ago. */
+static double bytes_per_second(cpu_device *d, measurement *m, double seconds) {
+  double all = 0, bytes = 0;
   do {
-    all += seconds_of(p, m);
-    n++;
+    if (d->read_at + READ_STEP > m->share) d->read_at = 0;
+    m->from = d->read_at;
+    m->n_bytes = READ_STEP < m->share ? READ_STEP : m->share;
+    all += seconds_of(d->pool, m);
+    bytes += (double)m->n_bytes * d->n_threads;
+    d->read_at += m->n_bytes;
   } while (all < seconds);
-  return (double)n * (double)m->share * pool_threads(p) / all;
+  return bytes / all;
 }
 
 status cpu_ceiling(device *d, tandem_ceiling what, double seconds, double *per_second, error *err) {
@@ -101,7 +106,7 @@ status cpu_ceiling(device *d, tandem_ceiling what, double seconds, double *per_s
   peak_of(cpu->level, &m.peak);
   if (what == TANDEM_CEILING_READ) {
     TRY(map_buffer(cpu, &m, err));
-    *per_second = bytes_per_second(cpu->pool, &m, seconds);
+    *per_second = bytes_per_second(cpu, &m, seconds);
     return TANDEM_OK;
   }
   double ops = what == TANDEM_CEILING_INT8 ? m.peak.int8_ops : m.peak.f32_ops;

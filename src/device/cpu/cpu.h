@@ -104,7 +104,7 @@ typedef struct cpu_device {
   cpu_level level;
   int32_t n_threads;
   void *read_buffer; /* ceilings.c: NULL until reading is measured */
-  size_t read_bytes;
+  size_t read_bytes, read_at; /* of a thread's share: where the next measurement begins */
 } cpu_device;
 
 /* One run of a program; shared by all threads, read-only but for counters and work. */
