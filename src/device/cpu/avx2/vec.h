@@ -18,6 +18,7 @@ typedef __m256 vec_f;
 #define VEC_DIRECT 2         /* of a tile that unpacks blocks of 256 in registers */
 #define VEC_JOINED 0         /* of a tile that takes 4 sub-blocks of a type line by line, twice as many where they are 2 */
 #define VEC_AHEAD 8192       /* bytes that weights are fetched ahead, into the second level cache */
+#define VEC_FORESEEN 2       /* columns up to which hardware foresees what is read, better than that */
 enum {
   VEC_LANES = 8,
   VEC_ACC32 = 0,
