@@ -22,6 +22,7 @@ double op_flops(const op_step *s, const op_value *values, int64_t n_tokens, int6
   switch (s->op) {
   case OP_MM: return 2.0 * cells * (double)values[s->src[1]].cols;
   case OP_MMX: return 2.0 * cells * (double)values[s->src[1]].cols;
+  case OP_MMGLU: return 4.0 * cells * (double)values[s->src[1]].cols;
   case OP_ATTEND: return 2.0 * rows * visible(n_positions) * (double)(x->cols + dst->cols);
   case OP_NORM: return 4.0 * cells;
   case OP_QUANT: return 3.0 * cells;

@@ -72,7 +72,7 @@ typedef struct op_step {
   int32_t group;       /* NORM: columns normalised together, divides cols */
   int32_t n_heads;     /* ROPE, ATTEND: query heads; ROPE of k: its heads */
   int32_t head_dim;    /* ROPE */
-  op_act act;          /* GLU */
+  op_act act;          /* GLU, MMGLU */
   op_rope rope;        /* ROPE (n_rot, neox), ANGLES */
   int32_t cache;       /* STORE, ATTEND: index into the cache layers the device is bound to */
   int32_t behind;      /* ATTEND: 1 = the token's own cell is not there, it sees the positions before its own; else 0 */

@@ -80,7 +80,7 @@ void plan_cost(const plan *p, uint64_t *read_bytes, uint64_t *macs) {
   for (int32_t i = 0; i < p->n_steps; i++) {
     const op_step *s = &p->steps[i];
     bytes += op_weight_bytes(s, p->values, 1);
-    if (s->op == OP_MM || s->op == OP_MMX) flops += op_flops(s, p->values, 1, 1, 0);
+    if (s->op == OP_MM || s->op == OP_MMGLU || s->op == OP_MMX) flops += op_flops(s, p->values, 1, 1, 0);
   }
   *read_bytes = (uint64_t)bytes;
   *macs = (uint64_t)(flops / 2);

@@ -104,25 +104,35 @@ static status rule_rows(const proof *c) {
   return TANDEM_OK;
 }
 
+/* f32 rows, or rows in activation blocks. */
+static status rows_out(const proof *c, op_rows by) {
+  if (dst(c)->type != QUANT_A32 && dst(c)->type != QUANT_A256) return rows_f32(c, "dst", dst(c), by);
+  WANT("dst", "layout", dst(c)->layout, OP_ROW_MAJOR);
+  WANT("dst", "row count", dst(c)->by, by);
+  return TANDEM_OK;
+}
+
 static status rule_norm(const proof *c) {
-  TRY(rows_f32(c, "dst", dst(c), src(c, 0)->by));
+  TRY(rows_out(c, src(c, 0)->by));
   TRY(rows_f32(c, "x", src(c, 0), dst(c)->by));
   WANT("x", "columns", src(c, 0)->cols, dst(c)->cols);
   if (c->s->group < 1 || dst(c)->cols % c->s->group) return refuse(c, "dst", "columns over the group", dst(c)->cols, c->s->group);
+  if (dst(c)->type != QUANT_F32) WANT("dst", "group of columns in blocks", c->s->group, dst(c)->cols);
   if (has(c, 1)) TRY(vector_f32(c, "g", src(c, 1), c->s->group));
   return TANDEM_OK;
 }
 
 static status rule_quant(const proof *c) {
   TRY(rows_f32(c, "x", src(c, 0), dst(c)->by));
-  if (dst(c)->type != QUANT_A32 && dst(c)->type != QUANT_A256) return refuse(c, "dst", "type", dst(c)->type, QUANT_A256);
+  TRY(rows_out(c, src(c, 0)->by));
+  if (dst(c)->type == QUANT_F32) return refuse(c, "dst", "type", dst(c)->type, QUANT_A256);
   WANT("x", "columns", src(c, 0)->cols, dst(c)->cols);
   return TANDEM_OK;
 }
 
-static status weight_rule(const proof *c, const op_value *x, const op_value *w) {
-  if (!op_home_is_weights(w->home)) return refuse(c, "w", "home", w->home, OP_WEIGHT);
-  WANT("w", "layout", w->layout, OP_PANELS);
+static status weight_rule(const proof *c, const char *name, const op_value *x, const op_value *w) {
+  if (!op_home_is_weights(w->home)) return refuse(c, name, "home", w->home, OP_WEIGHT);
+  WANT(name, "layout", w->layout, OP_PANELS);
   WANT("x", "type", x->type, quant_table[w->type].partner);
   return TANDEM_OK;
 }
@@ -130,10 +140,24 @@ static status weight_rule(const proof *c, const op_value *x, const op_value *w) 
 static status rule_mm(const proof *c) {
   const op_value *x = src(c, 0), *w = src(c, 1);
   TRY(rows_f32(c, "dst", dst(c), x->by));
-  TRY(weight_rule(c, x, w));
+  TRY(weight_rule(c, "w", x, w));
   WANT("x", "columns", x->cols, w->cols);
   WANT("dst", "columns", dst(c)->cols, w->rows);
   if (has(c, 2)) TRY(vector_f32(c, "b", src(c, 2), w->rows));
+  if (has(c, 3)) TRY(rows_f32(c, "y", src(c, 3), x->by));
+  if (has(c, 3)) WANT("y", "columns", src(c, 3)->cols, w->rows);
+  return TANDEM_OK;
+}
+
+static status rule_mmglu(const proof *c) {
+  const op_value *x = src(c, 0);
+  TRY(rows_out(c, x->by));
+  for (int k = 1; k < 3; k++) {
+    TRY(weight_rule(c, k == 1 ? "g" : "u", x, src(c, k)));
+    WANT("x", "columns", x->cols, src(c, k)->cols);
+    WANT("dst", "columns", dst(c)->cols, src(c, k)->rows);
+    WANT(k == 1 ? "g" : "u", "experts", src(c, k)->n_slabs, 1);
+  }
   return TANDEM_OK;
 }
 
@@ -234,7 +258,7 @@ static status rule_route(const proof *c) {
 static status rule_mmx(const proof *c) {
   const op_value *x = src(c, 0), *w = src(c, 1);
   int64_t used = c->s->n_used;
-  TRY(weight_rule(c, x, w));
+  TRY(weight_rule(c, "w", x, w));
   TRY(rows_f32(c, "dst", dst(c), OP_TOKENS));
   TRY(rows_f32(c, "r", src(c, 2), OP_TOKENS));
   WANT("r", "columns", src(c, 2)->cols, 2 * used);
@@ -269,7 +293,7 @@ static status (*const rules[OP_COUNT])(const proof *) = {
     [OP_EMBED] = rule_embed, [OP_ROWS] = rule_rows, [OP_NORM] = rule_norm,   [OP_QUANT] = rule_quant, [OP_MM] = rule_mm,
     [OP_ROPE] = rule_rope,   [OP_ANGLES] = rule_angles, [OP_STORE] = rule_store, [OP_ATTEND] = rule_attend, [OP_GLU] = rule_pair,
     [OP_ADD] = rule_pair,    [OP_SCALE] = rule_scale, [OP_CAP] = rule_pair,  [OP_ROUTE] = rule_route, [OP_MMX] = rule_mmx,
-    [OP_MIX] = rule_mix,     [OP_SCATTER] = rule_scatter,
+    [OP_MIX] = rule_mix,     [OP_SCATTER] = rule_scatter, [OP_MMGLU] = rule_mmglu,
 };
 
 /* Ids that ROUTE writes index the slabs of MMX's weights and MIX's scales: there must be as many as the router chose from. */
@@ -292,7 +316,7 @@ static status check_experts(const proof *c) {
 static bool optional(const op_step *s, int k) {
   static const int first_optional[OP_COUNT] = {[OP_NORM] = 1, [OP_MM] = 2, [OP_ANGLES] = 0, [OP_SCALE] = 1, [OP_MIX] = 2};
   bool may = s->op == OP_NORM || s->op == OP_MM || s->op == OP_ANGLES || s->op == OP_SCALE || s->op == OP_MIX;
-  return may && k == first_optional[s->op];
+  return may && k >= first_optional[s->op];
 }
 
 static status check_step(const proof *c) {

@@ -13,7 +13,7 @@ cpu_driver *const cpu_drivers[OP_COUNT] = {
     [OP_MM] = cpu_run_mm,         [OP_ROPE] = cpu_run_rope,   [OP_ANGLES] = cpu_run_angles, [OP_STORE] = cpu_run_store,
     [OP_ATTEND] = cpu_run_attend, [OP_GLU] = cpu_run_glu,     [OP_ADD] = cpu_run_add,       [OP_SCALE] = cpu_run_scale,
     [OP_CAP] = cpu_run_cap,       [OP_ROUTE] = cpu_run_route, [OP_MMX] = cpu_run_mmx,       [OP_MIX] = cpu_run_mix,
-    [OP_SCATTER] = cpu_run_scatter,
+    [OP_SCATTER] = cpu_run_scatter, [OP_MMGLU] = cpu_run_mmglu,
 };
 
 /* ---- open and close ------------------------------------------------------------------------------------------------- */
@@ -122,23 +122,41 @@ static status check_embed(const inspection *c) {
   return TANDEM_OK;
 }
 
-static status check_quant(const inspection *c) {
+/* Rows of f32, or of whole activation blocks. */
+static status check_rows_out(const inspection *c) {
   const op_value *dst = &c->p->values[c->s->dst];
-  TRY(rows_of(c, "x", c->s->src[0], QUANT_F32));
-  if (dst->type != QUANT_A32 && dst->type != QUANT_A256) return lacks(c, "dst", "type", dst->type);
-  if (dst->cols % quant_table[dst->type].block)
-    return wants(c, "dst", "columns beyond a whole number of blocks", dst->cols % quant_table[dst->type].block, 0);
+  if (dst->type != QUANT_A32 && dst->type != QUANT_A256) return rows_of(c, "dst", c->s->dst, QUANT_F32);
+  int64_t rest = dst->cols % quant_table[dst->type].block;
+  if (rest) return wants(c, "dst", "columns beyond a whole number of blocks", rest, 0);
   return rows_of(c, "dst", c->s->dst, dst->type);
 }
 
+static status check_quant(const inspection *c) {
+  const op_value *dst = &c->p->values[c->s->dst];
+  TRY(rows_of(c, "x", c->s->src[0], QUANT_F32));
+  if (dst->type == QUANT_F32) return lacks(c, "dst", "type", dst->type);
+  return check_rows_out(c);
+}
+
+static status check_weight(const inspection *c, const char *operand, int k) {
+  const op_value *w = source(c, k);
+  if (!quant_find((int64_t)w->type) || !c->kernels->mm[w->type]) return lacks(c, operand, "type", w->type);
+  if (w->layout != OP_PANELS) return wants(c, operand, "layout", w->layout, OP_PANELS);
+  return rows_of(c, "x", c->s->src[0], quant_table[w->type].partner);
+}
+
 static status check_product(const inspection *c) {
-  const op_value *w = source(c, 1);
-  if (!quant_find((int64_t)w->type) || !c->kernels->mm[w->type]) return lacks(c, "w", "type", w->type);
-  if (w->layout != OP_PANELS) return wants(c, "w", "layout", w->layout, OP_PANELS);
+  TRY(check_weight(c, "w", 1));
   TRY(rows_of(c, "dst", c->s->dst, QUANT_F32));
-  TRY(rows_of(c, "x", c->s->src[0], quant_table[w->type].partner));
   if (c->s->src[2] >= 0) TRY(rows_of(c, c->s->op == OP_MM ? "b" : "r", c->s->src[2], QUANT_F32));
+  if (c->s->src[3] >= 0) TRY(rows_of(c, "y", c->s->src[3], QUANT_F32));
   return TANDEM_OK;
+}
+
+static status check_gated(const inspection *c) {
+  TRY(check_weight(c, "g", 1));
+  TRY(check_weight(c, "u", 2));
+  return check_rows_out(c);
 }
 
 /* K or V: a kernel for the type, whole blocks of it in a row. */
@@ -165,7 +183,11 @@ static status check_norm(const inspection *c) {
   const op_value *dst = &c->p->values[c->s->dst];
   if (c->s->group < 1 || dst->cols % c->s->group)
     return wants(c, "dst", "columns beyond whole groups", c->s->group < 1 ? dst->cols : dst->cols % c->s->group, 0);
-  return all_f32(c);
+  if (dst->type == QUANT_F32) return all_f32(c);
+  if (c->s->group != dst->cols) return wants(c, "dst", "columns of a group in blocks", c->s->group, dst->cols);
+  TRY(check_rows_out(c));
+  TRY(rows_of(c, "x", c->s->src[0], QUANT_F32));
+  return c->s->src[1] >= 0 ? rows_of(c, "g", c->s->src[1], QUANT_F32) : TANDEM_OK;
 }
 
 static status cpu_supports(const device *d, const device_program *p, const op_step *s, error *err) {
@@ -180,6 +202,7 @@ static status cpu_supports(const device *d, const device_program *p, const op_st
   case OP_MMX: return check_product(&c);
   case OP_STORE:
   case OP_ATTEND: return check_attention(&c);
+  case OP_MMGLU: return check_gated(&c);
   case OP_NORM: return check_norm(&c);
   default: return all_f32(&c);
   }

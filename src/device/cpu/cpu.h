@@ -133,7 +133,8 @@ extern cpu_driver *const cpu_drivers[OP_COUNT]; /* cpu.c */
 cpu_driver cpu_run_embed, cpu_run_rows, cpu_run_norm, cpu_run_quant, cpu_run_rope, cpu_run_angles, cpu_run_glu, cpu_run_add,
     cpu_run_scale, cpu_run_cap;                                  /* run_row.c */
 cpu_driver cpu_run_store, cpu_run_attend;                        /* run_attn.c */
-cpu_driver cpu_run_mm, cpu_run_mmx, cpu_run_route, cpu_run_mix, cpu_run_scatter; /* run_mm.c, run_moe.c */
+cpu_driver cpu_run_mm, cpu_run_mmglu;                            /* run_mm.c */
+cpu_driver cpu_run_mmx, cpu_run_route, cpu_run_mix, cpu_run_scatter; /* run_moe.c */
 /* Bytes one thread needs for any step of the program, and bytes shared by all. */
 size_t cpu_mm_work(const device_program *p);
 size_t cpu_attn_work(const device_program *p);

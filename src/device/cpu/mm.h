@@ -78,12 +78,14 @@ typedef struct cpu_matrix {
   size_t panel_bytes;
   int64_t rows, n_panels, k;
   const float *bias; /* [rows] or NULL */
+  const cpu_kernels *kernels;
 } cpu_matrix;
 
 cpu_matrix cpu_matrix_of(const cpu_run *r, const op_value *w, int64_t slab, const op_value *bias);
-/* Panels p0 .. p0 + n_panels - 1 for n_cols <= CPU_MM_COLUMNS columns; y[c] is output row c from its first element. tail:
- * CPU_MM_COLUMNS x CPU_PANEL floats of this thread, for a last panel that is not whole. */
-void cpu_matrix_unit(const cpu_matrix *m, int64_t p0, int64_t n_panels, const void *const *x, float *const *y, int n_cols, float *tail);
+/* Panels p0 .. p0 + n_panels - 1 for n_cols <= CPU_MM_COLUMNS columns; y[c] is output row c from its first element, to which
+ * addend[c] is added (NULL: nothing). tail: CPU_MM_COLUMNS x CPU_PANEL floats of this thread, for a last panel that is not whole. */
+void cpu_matrix_unit(const cpu_matrix *m, int64_t p0, int64_t n_panels, const void *const *x, float *const *y, const float *const *addend,
+                     int n_cols, float *tail);
 /* Columns of a unit, for rows of activations of that many bytes: they fit half of a second level cache. */
 int cpu_matrix_columns(size_t row_bytes);
 /* Panels of a unit: about 100 us of work, but enough units that the last ones do not keep the other threads waiting. */

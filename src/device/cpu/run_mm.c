@@ -1,4 +1,4 @@
-/* run_mm: the driver of MM. A unit is a group of panels times a block of columns; who computes a unit does not matter, since
+/* run_mm: the drivers of MM and MMGLU. A unit is a group of panels times a block of columns; who computes a unit does not matter, since
  * an output is never split (rule R4).
  *
  * Few columns: reading the weights is the work. Every thread streams its own slab of panels, equal and always the same.
@@ -22,6 +22,7 @@ cpu_matrix cpu_matrix_of(const cpu_run *r, const op_value *w, int64_t slab, cons
       .n_panels = (w->rows + CPU_PANEL - 1) / CPU_PANEL,
       .k = w->cols,
       .bias = bias ? (const float *)(const void *)cpu_at(r, bias) : NULL,
+      .kernels = &r->device->kernels,
   };
 }
 
@@ -34,16 +35,16 @@ static void last_panel(const cpu_matrix *m, const void *const *x, float *const *
   for (int c = 0; c < n_cols; c++) memcpy(y[c] + CPU_PANEL * p, to[c], (size_t)(m->rows % CPU_PANEL) * sizeof(float));
 }
 
-void cpu_matrix_unit(const cpu_matrix *m, int64_t p0, int64_t n_panels, const void *const *x, float *const *y, int n_cols, float *tail) {
+void cpu_matrix_unit(const cpu_matrix *m, int64_t p0, int64_t n_panels, const void *const *x, float *const *y, const float *const *addend,
+                     int n_cols, float *tail) {
   float *to[CPU_MM_COLUMNS];
   int64_t whole = min_of(n_panels, m->rows / CPU_PANEL - p0), row0 = CPU_PANEL * p0;
   for (int c = 0; c < n_cols; c++) to[c] = y[c] + row0;
   if (whole > 0) m->mm(m->panels + (size_t)p0 * m->panel_bytes, m->panel_bytes, (int)whole, m->k, x, to, n_cols);
   if (whole < n_panels) last_panel(m, x, y, n_cols, tail);
-  if (!m->bias) return;
   int64_t n = min_of(m->rows - row0, CPU_PANEL * n_panels);
-  for (int c = 0; c < n_cols; c++)
-    for (int64_t i = 0; i < n; i++) to[c][i] += m->bias[row0 + i];
+  for (int c = 0; c < n_cols && m->bias; c++) m->kernels->add(m->bias + row0, to[c], to[c], n);
+  for (int c = 0; c < n_cols && addend; c++) m->kernels->add(addend[c] + row0, to[c], to[c], n);
 }
 
 int cpu_matrix_columns(size_t row_bytes) {
@@ -61,49 +62,125 @@ int64_t cpu_matrix_group(const cpu_matrix *m, int64_t n_columns, int64_t n_block
 /* First panel of thread i of n. */
 static int64_t slab_start(int64_t n_panels, int i, int n) { return n_panels * i / n; }
 
-typedef struct rows {
-  char *first;
-  size_t stride;
-} rows;
+/* Rows of a value from number `first` on. */
+static void rows_at(const cpu_run *r, const op_value *v, int64_t first, int n, const void **rows) {
+  const char *at = cpu_at(r, v);
+  for (int c = 0; c < n; c++) rows[c] = at + (size_t)(first + c) * v->stride;
+}
 
-static void columns_at(const rows *x, const rows *y, int64_t first, int n, const void **xs, float **ys) {
-  for (int c = 0; c < n; c++) {
-    xs[c] = x->first + (size_t)(first + c) * x->stride;
-    ys[c] = (float *)(void *)(y->first + (size_t)(first + c) * y->stride);
+/* MM as its units see it. */
+typedef struct product {
+  const cpu_run *r;
+  cpu_matrix m;
+  const op_value *dst, *x, *addend; /* addend: NULL if absent */
+  float *tail;
+} product;
+
+static void product_unit(const product *p, int64_t p0, int64_t n_panels, int64_t c0, int n_cols) {
+  const void *x[CPU_MM_COLUMNS], *y[CPU_MM_COLUMNS], *addend[CPU_MM_COLUMNS];
+  float *to[CPU_MM_COLUMNS];
+  const float *from[CPU_MM_COLUMNS];
+  rows_at(p->r, p->x, c0, n_cols, x);
+  rows_at(p->r, p->dst, c0, n_cols, y);
+  if (p->addend) rows_at(p->r, p->addend, c0, n_cols, addend);
+  for (int c = 0; c < n_cols; c++) {
+    to[c] = (float *)(uintptr_t)y[c];
+    from[c] = p->addend ? addend[c] : NULL;
   }
+  cpu_matrix_unit(&p->m, p0, n_panels, x, to, p->addend ? from : NULL, n_cols, p->tail);
 }
 
 void cpu_run_mm(const cpu_run *r, int i_step, int i_thread) {
   const op_step *s = &r->program->steps[i_step];
-  const op_value *v = r->program->values, *dst = &v[s->dst], *src = &v[s->src[0]];
-  cpu_matrix m = cpu_matrix_of(r, &v[s->src[1]], 0, s->src[2] >= 0 ? &v[s->src[2]] : NULL);
-  rows x = {cpu_at(r, src), src->stride}, y = {cpu_at(r, dst), dst->stride};
-  float *tail = (float *)(void *)(r->work + (size_t)i_thread * r->work_stride);
-  int64_t n = op_rows_of(dst, r->batch);
+  const op_value *v = r->program->values;
+  product p = {.r = r, .m = cpu_matrix_of(r, &v[s->src[1]], 0, s->src[2] >= 0 ? &v[s->src[2]] : NULL), .dst = &v[s->dst],
+               .x = &v[s->src[0]], .addend = s->src[3] >= 0 ? &v[s->src[3]] : NULL,
+               .tail = (float *)(void *)(r->work + (size_t)i_thread * r->work_stride)};
+  int64_t n = op_rows_of(p.dst, r->batch), n_panels = p.m.n_panels;
   int n_threads = r->device->n_threads;
-  const void *xs[CPU_MM_COLUMNS];
-  float *ys[CPU_MM_COLUMNS];
   if (n <= FEW_COLUMNS) {
-    int64_t p0 = slab_start(m.n_panels, i_thread, n_threads), p1 = slab_start(m.n_panels, i_thread + 1, n_threads);
-    columns_at(&x, &y, 0, (int)n, xs, ys);
-    if (p0 < p1 && n > 0) cpu_matrix_unit(&m, p0, p1 - p0, xs, ys, (int)n, tail);
+    int64_t p0 = slab_start(n_panels, i_thread, n_threads), p1 = slab_start(n_panels, i_thread + 1, n_threads);
+    if (p0 < p1 && n > 0) product_unit(&p, p0, p1 - p0, 0, (int)n);
     return;
   }
-  int64_t most = cpu_matrix_columns(src->stride), n_blocks = (n + most - 1) / most, block = (n + n_blocks - 1) / n_blocks;
-  int64_t group = cpu_matrix_group(&m, block, n_blocks, n_threads), n_groups = (m.n_panels + group - 1) / group;
+  int64_t most = cpu_matrix_columns(p.x->stride), n_blocks = (n + most - 1) / most, block = (n + n_blocks - 1) / n_blocks;
+  int64_t group = cpu_matrix_group(&p.m, block, n_blocks, n_threads), n_groups = (n_panels + group - 1) / group;
   for (int64_t u; (u = pool_claim(&r->counters[i_step], 1)) < n_blocks * n_groups;) {
     int64_t c0 = u / n_groups * block, p0 = u % n_groups * group;
-    int n_cols = (int)min_of(block, n - c0);
-    columns_at(&x, &y, c0, n_cols, xs, ys);
-    cpu_matrix_unit(&m, p0, min_of(group, m.n_panels - p0), xs, ys, n_cols, tail);
+    product_unit(&p, p0, min_of(group, n_panels - p0), c0, (int)min_of(block, n - c0));
   }
 }
+
+/* ---- MMGLU ---------------------------------------------------------------------------------------------------------- */
+
+/* Both products of GLU_ROWS outputs go to this thread's work area, from where they are gated, and turned into activation blocks if
+ * that is what dst holds: a unit is whole blocks. Rows lie GLU_STRIDE apart, so that they do not meet in a few sets of the cache. */
+enum { GLU_COLUMNS = 64, GLU_ROWS = 256, GLU_PANELS = GLU_ROWS / CPU_PANEL, GLU_STRIDE = GLU_ROWS + CPU_PANEL };
+
+typedef struct gated {
+  const cpu_run *r;
+  const op_step *s;
+  cpu_matrix gate, up;
+  const op_value *dst, *x;
+  float *work; /* [2][GLU_COLUMNS][GLU_STRIDE] */
+} gated;
+
+static void gated_unit(const gated *a, int64_t p0, int64_t n_panels, int64_t c0, int n_cols) {
+  const cpu_kernels *k = &a->r->device->kernels;
+  const quant_info *info = &quant_table[a->dst->type];
+  const void *x[GLU_COLUMNS];
+  float *g[GLU_COLUMNS], *u[GLU_COLUMNS];
+  int64_t row0 = CPU_PANEL * p0, n = min_of(a->gate.rows - row0, CPU_PANEL * n_panels);
+  rows_at(a->r, a->x, c0, n_cols, x);
+  for (int c = 0; c < n_cols; c++) {
+    g[c] = a->work + GLU_STRIDE * c;
+    u[c] = a->work + GLU_STRIDE * (GLU_COLUMNS + c);
+  }
+  a->gate.mm(a->gate.panels + (size_t)p0 * a->gate.panel_bytes, a->gate.panel_bytes, (int)n_panels, a->gate.k, x, g, n_cols);
+  a->up.mm(a->up.panels + (size_t)p0 * a->up.panel_bytes, a->up.panel_bytes, (int)n_panels, a->up.k, x, u, n_cols);
+  for (int c = 0; c < n_cols; c++) {
+    char *to = cpu_at(a->r, a->dst) + (size_t)(c0 + c) * a->dst->stride + row0 / info->block * info->bytes;
+    k->glu[a->s->act](g[c], u[c], info->block == 1 ? (float *)(void *)to : g[c], n);
+    if (a->dst->type == QUANT_A32) k->quant_a32(g[c], (quant_a32 *)(void *)to, n);
+    if (a->dst->type == QUANT_A256) k->quant_a256(g[c], (quant_a256 *)(void *)to, n);
+  }
+}
+
+/* Panels p0 .. p1 - 1 in units. */
+static void gated_units(const gated *a, int64_t p0, int64_t p1, int64_t c0, int n_cols) {
+  for (; p0 < p1; p0 += GLU_PANELS) gated_unit(a, p0, min_of(GLU_PANELS, p1 - p0), c0, n_cols);
+}
+
+void cpu_run_mmglu(const cpu_run *r, int i_step, int i_thread) {
+  const op_step *s = &r->program->steps[i_step];
+  const op_value *v = r->program->values;
+  gated a = {r, s, cpu_matrix_of(r, &v[s->src[1]], 0, NULL), cpu_matrix_of(r, &v[s->src[2]], 0, NULL), &v[s->dst], &v[s->src[0]],
+             (float *)(void *)(r->work + (size_t)i_thread * r->work_stride)};
+  int64_t n = op_rows_of(a.dst, r->batch), n_panels = a.gate.n_panels;
+  int64_t grain = (quant_table[a.dst->type].block + CPU_PANEL - 1) / CPU_PANEL; /* panels of a block of dst */
+  if (n <= FEW_COLUMNS) {
+    int64_t n_grains = (n_panels + grain - 1) / grain;
+    int64_t p0 = grain * slab_start(n_grains, i_thread, r->device->n_threads), p1 = grain * slab_start(n_grains, i_thread + 1, r->device->n_threads);
+    if (n > 0) gated_units(&a, p0, min_of(p1, n_panels), 0, (int)n);
+    return;
+  }
+  int64_t most = min_of(cpu_matrix_columns(a.x->stride), GLU_COLUMNS), n_blocks = (n + most - 1) / most, block = (n + n_blocks - 1) / n_blocks;
+  int64_t n_groups = (n_panels + GLU_PANELS - 1) / GLU_PANELS;
+  for (int64_t i; (i = pool_claim(&r->counters[i_step], 1)) < n_blocks * n_groups;) {
+    int64_t c0 = i / n_groups * block, p0 = i % n_groups * GLU_PANELS;
+    gated_unit(&a, p0, min_of(GLU_PANELS, n_panels - p0), c0, (int)min_of(block, n - c0));
+  }
+}
+
+/* ---- work areas ----------------------------------------------------------------------------------------------------- */
 
 /* What MMX keeps besides a tail, see run_moe.c: a list of its columns and where each expert's begin. */
 static size_t step_work(const device_program *p, const op_step *s) {
   const op_value *v = p->values;
   switch (s->op) {
   case OP_MM: return CPU_MM_TAIL;
+  case OP_MMGLU: return 2 * sizeof(float) * GLU_COLUMNS * GLU_STRIDE;
+  case OP_NORM: return v[s->dst].type == QUANT_F32 ? 0 : sizeof(float) * (size_t)v[s->dst].cols; /* the row before it is quantised */
   case OP_MMX: return CPU_MM_TAIL + sizeof(int32_t) * (size_t)(v[s->dst].rows * s->n_used + 2 * v[s->src[1]].n_slabs + 2);
   case OP_ROUTE: return sizeof(float) * (size_t)v[s->src[0]].cols;
   default: return 0;

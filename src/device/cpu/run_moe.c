@@ -123,7 +123,7 @@ void cpu_run_mmx(const cpu_run *r, int i_step, int i_thread) {
       int64_t c0 = (u - base) / n_groups * most, p0 = (u - base) % n_groups * group;
       int n_block = (int)min_of(most, n_cols - c0);
       slot_columns(&a, l.slots + l.start[e] + c0, n_block, xs, ys);
-      cpu_matrix_unit(&m, p0, min_of(group, m.n_panels - p0), xs, ys, n_block, (float *)(void *)work);
+      cpu_matrix_unit(&m, p0, min_of(group, m.n_panels - p0), xs, ys, NULL, n_block, (float *)(void *)work);
     }
     base = end;
   }

@@ -63,10 +63,32 @@ void cpu_run_rows(const cpu_run *r, int i_step, int i_thread) {
 
 /* ---- groups and blocks of columns ----------------------------------------------------------------------------------- */
 
+/* Values of dst's activation type from column c on of row t. */
+static void put_blocks(const cpu_run *r, const op_value *dst, int64_t t, int64_t c, const float *x, int64_t n) {
+  const quant_info *info = &quant_table[dst->type];
+  void *y = row_of(r, dst, t) + c / info->block * info->bytes;
+  if (dst->type == QUANT_A32) r->device->kernels.quant_a32(x, y, n);
+  else r->device->kernels.quant_a256(x, y, n);
+}
+
+/* Whole rows, which leave as blocks. */
+static void norm_to_blocks(const cpu_run *r, const operands *o, const float *g, int i_thread) {
+  float *row = (float *)(void *)(r->work + (size_t)i_thread * r->work_stride);
+  part p = part_of(r, i_thread, op_rows_of(o->dst, r->batch), o->dst->cols, 0);
+  for (int64_t t = p.r0; t < p.r1; t++) {
+    r->device->kernels.norm(floats(r, o->a, t), g, row, (int)o->dst->cols, o->s->eps, o->s->scale);
+    put_blocks(r, o->dst, t, 0, row, o->dst->cols);
+  }
+}
+
 void cpu_run_norm(const cpu_run *r, int i_step, int i_thread) {
   operands o = operands_of(r, i_step);
   int group = o.s->group;
   const float *g = o.b ? floats(r, o.b, 0) : NULL;
+  if (o.dst->type != QUANT_F32) {
+    norm_to_blocks(r, &o, g, i_thread);
+    return;
+  }
   part p = part_of(r, i_thread, op_rows_of(o.dst, r->batch), o.dst->cols, group);
   for (int64_t t = p.r0; t < p.r1; t++)
     for (int64_t c = p.c0; c < p.c1; c += group)
@@ -75,16 +97,8 @@ void cpu_run_norm(const cpu_run *r, int i_step, int i_thread) {
 
 void cpu_run_quant(const cpu_run *r, int i_step, int i_thread) {
   operands o = operands_of(r, i_step);
-  const quant_info *info = &quant_table[o.dst->type];
-  part p = part_of(r, i_thread, op_rows_of(o.dst, r->batch), o.dst->cols, info->block);
-  for (int64_t t = p.r0; t < p.r1; t++) {
-    const float *x = floats(r, o.a, t) + p.c0;
-    void *y = row_of(r, o.dst, t) + p.c0 / info->block * info->bytes;
-    if (o.dst->type == QUANT_A32)
-      r->device->kernels.quant_a32(x, y, p.c1 - p.c0);
-    else
-      r->device->kernels.quant_a256(x, y, p.c1 - p.c0);
-  }
+  part p = part_of(r, i_thread, op_rows_of(o.dst, r->batch), o.dst->cols, quant_table[o.dst->type].block);
+  for (int64_t t = p.r0; t < p.r1; t++) put_blocks(r, o.dst, t, p.c0, floats(r, o.a, t) + p.c0, p.c1 - p.c0);
 }
 
 void cpu_run_rope(const cpu_run *r, int i_step, int i_thread) {
