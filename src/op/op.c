@@ -4,7 +4,7 @@
 const char *const op_home_names[OP_HOMES] = {"weights", "scratch", "logits", "hidden", "lent"};
 
 const op_info op_table[OP_COUNT] = {
-#define OP(name, n_src, operands, formula) {#name, n_src, operands, formula},
+#define OP(name, n_src, own, operands, formula) {#name, n_src, own, operands, formula},
 #include "op/op.def"
 #undef OP
 };

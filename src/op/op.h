@@ -8,7 +8,7 @@
 #include "quant/quant.h"
 
 typedef enum op_kind {
-#define OP(name, n_src, operands, formula) OP_##name,
+#define OP(name, n_src, own, operands, formula) OP_##name,
 #include "op/op.def"
 #undef OP
   OP_COUNT
@@ -16,7 +16,8 @@ typedef enum op_kind {
 
 typedef struct op_info {
   const char *name;     /* "MM" */
-  int n_src;            /* most sources; a trailing optional one may be -1 */
+  int n_src;            /* most sources; trailing optional ones may be -1 */
+  bool own;             /* each thread does rows of its own */
   const char *operands; /* "dst x w b?": names by position, '?' = optional */
   const char *formula;
 } op_info;

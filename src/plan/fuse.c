@@ -3,8 +3,8 @@
  *   fold    a step that only one other reads becomes a part of it, or takes it in: what is computed and in which order stays, but
  *           the result in between is never written, and the threads do not meet for it
  *   dead    a step whose result nobody reads is dropped
- *   sync    the threads meet after a step only if a later one, up to the next meeting, touches what it wrote; so q, k and v,
- *           or gate and up, run side by side without a barrier between them */
+ *   sync    the threads meet after a step only if a later one, up to the next meeting, touches what another thread wrote: q, k and v
+ *           run side by side, and steps on rows of their own follow each other, without a barrier between them */
 #include "plan/plan.h"
 
 int32_t plan_root(const plan *p, int32_t v) {
@@ -104,8 +104,14 @@ static void drop_dead(plan *p) {
 
 /* ---- meetings ---------------------------------------------------------------------------------------------------- */
 
+bool plan_same_rows(const plan *p, const op_step *a, const op_step *b) {
+  op_rows rows_a = a->dst < 0 ? OP_TOKENS : p->values[a->dst].by, rows_b = b->dst < 0 ? OP_TOKENS : p->values[b->dst].by;
+  return op_table[a->op].own && op_table[b->op].own && rows_a == rows_b;
+}
+
 /* True if step b must not start before every thread is done with step a. */
 static bool depends(const plan *p, const op_step *a, const op_step *b) {
+  if (plan_same_rows(p, a, b)) return false;
   if (a->op == OP_MMX && b->op == OP_MMX) return true; /* one area for the lists of columns */
   if (a->op == OP_STORE) return b->op == OP_ATTEND && b->cache == a->cache;
   if (a->dst < 0) return false;

@@ -217,6 +217,8 @@ bool plan_pool_shape(int64_t n_context, int64_t window, int32_t max_tokens, int3
 op_cache plan_cache(const plan_group *g, int group, const kv_layer *l);
 status plan_pair(plan *p, error *err);         /* pair.c: the caches of a drafter, out of its source's groups */
 status plan_lower(plan *p, error *err);        /* lower.c */
+/* True if every thread does the same rows of both steps, and nothing of others. */
+bool plan_same_rows(const plan *p, const op_step *a, const op_step *b);
 void plan_fuse(plan *p);                       /* fuse.c */
 status plan_layout(plan *p, error *err);       /* layout.c */
 /* Value whose memory v is, through views. */

@@ -354,7 +354,7 @@ static status check_source(const proof *c, int k) {
     if (same_bytes(&p->values[w->dst], x)) return refuse(c, op_table[c->s->op].name, "operand overwritten by step", writer, c->i_step);
   }
   if (writer < 0) return refuse(c, "source", "writer of the operand", -1, c->i_step);
-  if (!met) return refuse(c, "source", "operand not yet met for, written by step", writer, c->i_step);
+  if (!met && !plan_same_rows(p, &p->steps[writer], c->s)) return refuse(c, "source", "operand not yet met for, written by step", writer, c->i_step);
   for (int32_t i = c->i_step; i < p->n_steps; i++) { /* side by side with this one */
     const op_step *w = &p->steps[i];
     bool mine = i == c->i_step;

@@ -44,11 +44,11 @@ void cpu_run_store(const cpu_run *r, int i_step, int i_thread) {
   const op_cache *c = &r->program->caches[s->cache];
   const op_batch *b = r->batch;
   int n_threads = r->device->n_threads;
-  /* By head, then token: the cells of neighbouring positions of K share cache lines. */
-  int64_t n = (int64_t)c->n_heads * b->n_tokens, end = share(n, i_thread + 1, n_threads);
-  for (int64_t i = share(n, i_thread, n_threads); i < end; i++) {
-    int head = (int)(i / b->n_tokens);
-    int64_t t = i % b->n_tokens, position = b->positions[t];
+  int32_t t0 = (int32_t)share(b->n_tokens, i_thread, n_threads), n = (int32_t)share(b->n_tokens, i_thread + 1, n_threads) - t0;
+  /* Rows of its own; by head, then token: the cells of neighbouring positions of K share cache lines. */
+  for (int64_t i = 0; i < (int64_t)c->n_heads * n; i++) {
+    int head = (int)(i / n);
+    int64_t t = t0 + i % n, position = b->positions[t];
     const float *k_row = (const float *)(void *)(cpu_at(r, k) + (size_t)t * k->stride);
     const float *v_row = (const float *)(void *)(cpu_at(r, v) + (size_t)t * v->stride);
     int cell = (int)(position % CPU_BLOCK);
