@@ -1,7 +1,7 @@
 /* run_mm: the drivers of MM and MMGLU. A unit is a group of panels times a block of columns; who computes a unit does not matter, since
  * an output is never split (rule R4).
  *
- * Few columns: reading the weights is the work. Every thread streams its own slab of panels, equal and always the same.
+ * Few columns: reading the weights is the work. Every thread streams a slab of panels of its own, then what is left of all.
  * Many columns: arithmetic is the work. Threads claim units; a block of columns stays in the second level cache while the
  * panels pass by. */
 #include <string.h>
@@ -59,8 +59,38 @@ int64_t cpu_matrix_group(const cpu_matrix *m, int64_t n_columns, int64_t n_block
   return max_of(1, min_of(by_time, by_share));
 }
 
-/* First panel of thread i of n. */
-static int64_t slab_start(int64_t n_panels, int i, int n) { return n_panels * i / n; }
+/* Few columns: each thread goes through most of its slab at once, then all of them share what is left in small spans, because no two
+ * cores read equally fast. */
+enum { TAIL = 4, SPANS = 8 }; /* a slab's share that is left, and in how many spans */
+
+typedef struct spans {
+  pool_counter *claims;
+  int64_t n; /* of what is split */
+  int i_thread, n_threads;
+  bool begun;
+} spans;
+
+static int64_t slab_start(const spans *s, int i) { return s->n * i / s->n_threads; }
+static int64_t tail_start(const spans *s, int i) {
+  int64_t end = slab_start(s, i + 1);
+  return s->n_threads == 1 ? end : end - (end - slab_start(s, i)) / TAIL;
+}
+
+/* The next span of this thread, perhaps empty; false: there is none. */
+static bool next_span(spans *s, int64_t *from, int64_t *to) {
+  if (!s->begun) {
+    s->begun = true;
+    *from = slab_start(s, s->i_thread);
+    *to = tail_start(s, s->i_thread);
+    return true;
+  }
+  int64_t u = s->n_threads > 1 ? pool_claim(s->claims, 1) : SPANS, slab = u / SPANS;
+  if (slab >= s->n_threads) return false;
+  int64_t start = tail_start(s, (int)slab), length = slab_start(s, (int)slab + 1) - start;
+  *from = start + length * (u % SPANS) / SPANS;
+  *to = start + length * (u % SPANS + 1) / SPANS;
+  return true;
+}
 
 /* Rows of a value from number `first` on. */
 static void rows_at(const cpu_run *r, const op_value *v, int64_t first, int n, const void **rows) {
@@ -91,16 +121,17 @@ static void product_unit(const product *p, int64_t p0, int64_t n_panels, int64_t
 }
 
 void cpu_run_mm(const cpu_run *r, int i_step, int i_thread) {
-  const op_step *s = &r->program->steps[i_step];
+  const op_step *step = &r->program->steps[i_step];
   const op_value *v = r->program->values;
-  product p = {.r = r, .m = cpu_matrix_of(r, &v[s->src[1]], 0, s->src[2] >= 0 ? &v[s->src[2]] : NULL), .dst = &v[s->dst],
-               .x = &v[s->src[0]], .addend = s->src[3] >= 0 ? &v[s->src[3]] : NULL,
+  product p = {.r = r, .m = cpu_matrix_of(r, &v[step->src[1]], 0, step->src[2] >= 0 ? &v[step->src[2]] : NULL), .dst = &v[step->dst],
+               .x = &v[step->src[0]], .addend = step->src[3] >= 0 ? &v[step->src[3]] : NULL,
                .tail = (float *)(void *)(r->work + (size_t)i_thread * r->work_stride)};
   int64_t n = op_rows_of(p.dst, r->batch), n_panels = p.m.n_panels;
   int n_threads = r->device->n_threads;
   if (n <= FEW_COLUMNS) {
-    int64_t p0 = slab_start(n_panels, i_thread, n_threads), p1 = slab_start(n_panels, i_thread + 1, n_threads);
-    if (p0 < p1 && n > 0) product_unit(&p, p0, p1 - p0, 0, (int)n);
+    spans s = {&r->counters[i_step], n_panels, i_thread, n_threads, false};
+    for (int64_t p0, p1; n > 0 && next_span(&s, &p0, &p1);)
+      if (p0 < p1) product_unit(&p, p0, p1 - p0, 0, (int)n);
     return;
   }
   int64_t most = cpu_matrix_columns(p.x->stride), n_blocks = (n + most - 1) / most, block = (n + n_blocks - 1) / n_blocks;
@@ -159,9 +190,8 @@ void cpu_run_mmglu(const cpu_run *r, int i_step, int i_thread) {
   int64_t n = op_rows_of(a.dst, r->batch), n_panels = a.gate.n_panels;
   int64_t grain = (quant_table[a.dst->type].block + CPU_PANEL - 1) / CPU_PANEL; /* panels of a block of dst */
   if (n <= FEW_COLUMNS) {
-    int64_t n_grains = (n_panels + grain - 1) / grain;
-    int64_t p0 = grain * slab_start(n_grains, i_thread, r->device->n_threads), p1 = grain * slab_start(n_grains, i_thread + 1, r->device->n_threads);
-    if (n > 0) gated_units(&a, p0, min_of(p1, n_panels), 0, (int)n);
+    spans of = {&r->counters[i_step], (n_panels + grain - 1) / grain, i_thread, r->device->n_threads, false};
+    for (int64_t p0, p1; n > 0 && next_span(&of, &p0, &p1);) gated_units(&a, grain * p0, min_of(grain * p1, n_panels), 0, (int)n);
     return;
   }
   int64_t most = min_of(cpu_matrix_columns(a.x->stride), GLU_COLUMNS), n_blocks = (n + most - 1) / most, block = (n + n_blocks - 1) / n_blocks;
