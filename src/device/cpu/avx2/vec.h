@@ -16,7 +16,7 @@ typedef __m256 vec_f;
 #define VEC_COLUMNS 4        /* of a tile */
 #define VEC_COLUMNS_PLAIN 6  /* of a tile of a plain type, which has no second accumulator */
 #define VEC_DIRECT 2         /* of a tile that unpacks blocks of 256 in registers */
-#define VEC_JOINED 0         /* of a tile that takes 4 sub-blocks of a type line by line, twice as many where they are 2 */
+#define VEC_JOINED 0         /* of a tile of Q6_K that takes all sub-blocks of a part line by line */
 #define VEC_AHEAD 8192       /* bytes that weights are fetched ahead, into the second level cache */
 #define VEC_FORESEEN 2       /* columns up to which hardware foresees what is read, better than that */
 enum {
