@@ -81,8 +81,10 @@ static bool fold_add(plan *p, int32_t i) {
 
 static void fold(plan *p) {
   bool (*const folds[OP_COUNT])(plan *, int32_t) = {[OP_GLU] = fold_glu, [OP_QUANT] = fold_quant, [OP_ADD] = fold_add};
-  for (int32_t i = 0; i < p->n_steps; i++)
-    if (folds[p->steps[i].op] && folds[p->steps[i].op](p, i)) i = -1; /* steps have moved: from the start */
+  for (int32_t i = 0; i < p->n_steps; i++) {
+    int32_t n = p->n_steps;
+    if (folds[p->steps[i].op] && folds[p->steps[i].op](p, i)) i -= n - p->n_steps; /* those up to i are fewer now */
+  }
 }
 
 /* ---- dead steps -------------------------------------------------------------------------------------------------- */
