@@ -124,12 +124,12 @@ check "the last line of fit is a list of options" sh -c "tail -1 '$work/fit' | g
 # shellcheck disable=SC2046  # a list of options
 check "which run takes" "$tandem" run -m $model -p x -n 1 $(tail -1 "$work/fit")
 smallest=$(awk '/nothing fits/ { printf "%d", $2 + 1 }' "$work/fit")
-exits 0 "" fit -m $model --memory $((smallest + 200000))
-exits 71 "at least" fit -m $model --memory $((smallest - 200000))
+exits 0 "" fit -m $model --memory $((smallest + 600000))
+exits 71 "at least" fit -m $model --memory $((smallest - 600000))
 check "what does not fit is told all the same" grep -q 'nothing fits' "$work/out"
-exits 71 "context of 2048 does not fit.*-c [0-9]+ would fit" run -m $model -p x -c 2048 --memory $((smallest + 200000))
+exits 71 "context of 2048 does not fit.*-c [0-9]+ would fit" run -m $model -p x -c 2048 --memory $((smallest + 600000))
 would=$(sed -nE 's/.*-c ([0-9]+) would fit.*/\1/p' "$work/err")
-check "and it does, less a page" "$tandem" run -m $model -p x -n 1 -c $((would - 256)) --memory $((smallest + 200000))
+check "and it does, less a page" "$tandem" run -m $model -p x -n 1 -c $((would - 256)) --memory $((smallest + 600000))
 "$tandem" fit -m $model --json >"$work/fit.json" 2>/dev/null
 check "fit --json is JSON" is_json "$work/fit.json"
 check "with a schema" grep -q '"schema": "fit.v1"' "$work/fit.json"
