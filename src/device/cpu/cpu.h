@@ -126,6 +126,16 @@ static inline char *cpu_at(const cpu_run *r, const op_value *v) {
   return (char *)(uintptr_t)homes[v->home] + v->offset;
 }
 
+/* Row i of v. */
+static inline char *cpu_row(const cpu_run *r, const op_value *v, int64_t i) { return cpu_at(r, v) + (size_t)i * v->stride; }
+
+/* Where the part of thread i of n begins: rows of its own (op.def) are cpu_share(rows, i, n) .. cpu_share(rows, i + 1, n) - 1 in every
+ * driver that says so, or threads would have to meet. */
+static inline int64_t cpu_share(int64_t rows, int i, int n) { return rows / n * i + rows % n * i / n; }
+
+/* n values x as the activation blocks of dst, from column c of its row t on; whole blocks. run_row.c */
+void cpu_put_blocks(const cpu_run *r, const op_value *dst, int64_t t, int64_t c, const float *x, int64_t n);
+
 /* A driver does its share of step i_step on thread i_thread. All threads call it for every step, in order, with a barrier
  * after each. A driver that needs a barrier inside may call pool_barrier: every thread passes there. */
 typedef void cpu_driver(const cpu_run *r, int i_step, int i_thread);

@@ -21,7 +21,6 @@ enum {
 
 static int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
 static int64_t max_of(int64_t a, int64_t b) { return a > b ? a : b; }
-static int64_t share(int64_t n, int i, int n_threads) { return n / n_threads * i + n % n_threads * i / n_threads; }
 
 static char *block_at(const cpu_run *r, const op_cache *c, bool v, int32_t sequence, int64_t i_block, int head) {
   int32_t page = r->batch->tables[c->group][sequence][i_block];
@@ -44,7 +43,7 @@ void cpu_run_store(const cpu_run *r, int i_step, int i_thread) {
   const op_cache *c = &r->program->caches[s->cache];
   const op_batch *b = r->batch;
   int n_threads = r->device->n_threads;
-  int32_t t0 = (int32_t)share(b->n_tokens, i_thread, n_threads), n = (int32_t)share(b->n_tokens, i_thread + 1, n_threads) - t0;
+  int32_t t0 = (int32_t)cpu_share(b->n_tokens, i_thread, n_threads), n = (int32_t)cpu_share(b->n_tokens, i_thread + 1, n_threads) - t0;
   /* Rows of its own; by head, then token: the cells of neighbouring positions of K share cache lines. */
   for (int64_t i = 0; i < (int64_t)c->n_heads * n; i++) {
     int head = (int)(i / n);

@@ -92,12 +92,6 @@ static bool next_span(spans *s, int64_t *from, int64_t *to) {
   return true;
 }
 
-/* Rows of a value from number `first` on. */
-static void rows_at(const cpu_run *r, const op_value *v, int64_t first, int n, const void **rows) {
-  const char *at = cpu_at(r, v);
-  for (int c = 0; c < n; c++) rows[c] = at + (size_t)(first + c) * v->stride;
-}
-
 /* MM as its units see it. */
 typedef struct product {
   const cpu_run *r;
@@ -107,17 +101,15 @@ typedef struct product {
 } product;
 
 static void product_unit(const product *p, int64_t p0, int64_t n_panels, int64_t c0, int n_cols) {
-  const void *x[CPU_MM_COLUMNS], *y[CPU_MM_COLUMNS], *addend[CPU_MM_COLUMNS];
-  float *to[CPU_MM_COLUMNS];
-  const float *from[CPU_MM_COLUMNS];
-  rows_at(p->r, p->x, c0, n_cols, x);
-  rows_at(p->r, p->dst, c0, n_cols, y);
-  if (p->addend) rows_at(p->r, p->addend, c0, n_cols, addend);
+  const void *x[CPU_MM_COLUMNS];
+  float *y[CPU_MM_COLUMNS];
+  const float *addend[CPU_MM_COLUMNS];
   for (int c = 0; c < n_cols; c++) {
-    to[c] = (float *)(uintptr_t)y[c];
-    from[c] = p->addend ? addend[c] : NULL;
+    x[c] = cpu_row(p->r, p->x, c0 + c);
+    y[c] = (float *)(void *)cpu_row(p->r, p->dst, c0 + c);
+    if (p->addend) addend[c] = (const float *)(const void *)cpu_row(p->r, p->addend, c0 + c);
   }
-  cpu_matrix_unit(&p->m, p0, n_panels, x, to, p->addend ? from : NULL, n_cols, p->tail);
+  cpu_matrix_unit(&p->m, p0, n_panels, x, y, p->addend ? addend : NULL, n_cols, p->tail);
 }
 
 void cpu_run_mm(const cpu_run *r, int i_step, int i_thread) {
@@ -157,23 +149,21 @@ typedef struct gated {
 } gated;
 
 static void gated_unit(const gated *a, int64_t p0, int64_t n_panels, int64_t c0, int n_cols) {
-  const cpu_kernels *k = &a->r->device->kernels;
-  const quant_info *info = &quant_table[a->dst->type];
   const void *x[GLU_COLUMNS];
   float *g[GLU_COLUMNS], *u[GLU_COLUMNS];
   int64_t row0 = CPU_PANEL * p0, n = min_of(a->gate.rows - row0, CPU_PANEL * n_panels);
-  rows_at(a->r, a->x, c0, n_cols, x);
+  bool floats = a->dst->type == QUANT_F32;
   for (int c = 0; c < n_cols; c++) {
+    x[c] = cpu_row(a->r, a->x, c0 + c);
     g[c] = a->work + GLU_STRIDE * c;
     u[c] = a->work + GLU_STRIDE * (GLU_COLUMNS + c);
   }
   a->gate.mm(a->gate.panels + (size_t)p0 * a->gate.panel_bytes, a->gate.panel_bytes, (int)n_panels, a->gate.k, x, g, n_cols);
   a->up.mm(a->up.panels + (size_t)p0 * a->up.panel_bytes, a->up.panel_bytes, (int)n_panels, a->up.k, x, u, n_cols);
   for (int c = 0; c < n_cols; c++) {
-    char *to = cpu_at(a->r, a->dst) + (size_t)(c0 + c) * a->dst->stride + row0 / info->block * info->bytes;
-    k->glu[a->s->act](g[c], u[c], info->block == 1 ? (float *)(void *)to : g[c], n);
-    if (a->dst->type == QUANT_A32) k->quant_a32(g[c], (quant_a32 *)(void *)to, n);
-    if (a->dst->type == QUANT_A256) k->quant_a256(g[c], (quant_a256 *)(void *)to, n);
+    float *to = floats ? (float *)(void *)cpu_row(a->r, a->dst, c0 + c) + row0 : g[c];
+    a->r->device->kernels.glu[a->s->act](g[c], u[c], to, n);
+    if (!floats) cpu_put_blocks(a->r, a->dst, c0 + c, row0, to, n);
   }
 }
 

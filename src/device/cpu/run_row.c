@@ -11,13 +11,11 @@ typedef struct part {
   int64_t r0, r1, c0, c1;
 } part;
 
-static int64_t share(int64_t n, int i, int n_threads) { return n / n_threads * i + n % n_threads * i / n_threads; }
-
 /* Rows of this thread's own (op.def). */
 static part own_rows(const cpu_run *r, int i_thread, const op_value *dst) {
   int64_t rows = op_rows_of(dst, r->batch);
   int n = r->device->n_threads;
-  return (part){share(rows, i_thread, n), share(rows, i_thread + 1, n), 0, dst->cols};
+  return (part){cpu_share(rows, i_thread, n), cpu_share(rows, i_thread + 1, n), 0, dst->cols};
 }
 
 /* Rows, or columns where rows are few and wide. */
@@ -26,13 +24,11 @@ static part part_of(const cpu_run *r, int i_thread, const op_value *dst) {
   int64_t rows = op_rows_of(dst, r->batch), grains = dst->cols / grain;
   int n = r->device->n_threads;
   if (rows >= 4 * n || dst->cols < least * n) return own_rows(r, i_thread, dst);
-  int64_t c1 = i_thread + 1 == n ? dst->cols : share(grains, i_thread + 1, n) * grain;
-  return (part){0, rows, share(grains, i_thread, n) * grain, c1};
+  int64_t c1 = i_thread + 1 == n ? dst->cols : cpu_share(grains, i_thread + 1, n) * grain;
+  return (part){0, rows, cpu_share(grains, i_thread, n) * grain, c1};
 }
 
-/* Row i of v. */
-static char *row_of(const cpu_run *r, const op_value *v, int64_t i) { return cpu_at(r, v) + (size_t)i * v->stride; }
-static float *floats(const cpu_run *r, const op_value *v, int64_t i) { return (float *)(void *)row_of(r, v, i); }
+static float *floats(const cpu_run *r, const op_value *v, int64_t i) { return (float *)(void *)cpu_row(r, v, i); }
 
 typedef struct operands {
   const op_step *s;
@@ -66,10 +62,9 @@ void cpu_run_rows(const cpu_run *r, int i_step, int i_thread) {
 
 /* ---- groups and blocks of columns ----------------------------------------------------------------------------------- */
 
-/* Values of dst's activation type from column c on of row t. */
-static void put_blocks(const cpu_run *r, const op_value *dst, int64_t t, int64_t c, const float *x, int64_t n) {
+void cpu_put_blocks(const cpu_run *r, const op_value *dst, int64_t t, int64_t c, const float *x, int64_t n) {
   const quant_info *info = &quant_table[dst->type];
-  void *y = row_of(r, dst, t) + c / info->block * info->bytes;
+  void *y = cpu_row(r, dst, t) + c / info->block * info->bytes;
   if (dst->type == QUANT_A32) r->device->kernels.quant_a32(x, y, n);
   else r->device->kernels.quant_a256(x, y, n);
 }
@@ -80,7 +75,7 @@ static void norm_to_blocks(const cpu_run *r, const operands *o, const float *g, 
   part p = own_rows(r, i_thread, o->dst);
   for (int64_t t = p.r0; t < p.r1; t++) {
     r->device->kernels.norm(floats(r, o->a, t), g, row, (int)o->dst->cols, o->s->eps, o->s->scale);
-    put_blocks(r, o->dst, t, 0, row, o->dst->cols);
+    cpu_put_blocks(r, o->dst, t, 0, row, o->dst->cols);
   }
 }
 
@@ -101,7 +96,7 @@ void cpu_run_norm(const cpu_run *r, int i_step, int i_thread) {
 void cpu_run_quant(const cpu_run *r, int i_step, int i_thread) {
   operands o = operands_of(r, i_step);
   part p = own_rows(r, i_thread, o.dst);
-  for (int64_t t = p.r0; t < p.r1; t++) put_blocks(r, o.dst, t, p.c0, floats(r, o.a, t) + p.c0, p.c1 - p.c0);
+  for (int64_t t = p.r0; t < p.r1; t++) cpu_put_blocks(r, o.dst, t, p.c0, floats(r, o.a, t) + p.c0, p.c1 - p.c0);
 }
 
 void cpu_run_rope(const cpu_run *r, int i_step, int i_thread) {
