@@ -96,7 +96,7 @@ typedef struct tandem_engine_params {
   int32_t n_threads;          /* 1..1024; 0 = the processors this process may use */
   tandem_kv_type kv_type_k;   /* default F16 */
   tandem_kv_type kv_type_v;   /* default F16 */
-  const char *cpu;            /* "scalar", "avx2", "avx512"; NULL = the best the machine has */
+  const char *cpu;            /* "scalar", "avx2", "avx512", "avx512bf16"; NULL = the best the machine has */
   uint64_t memory;            /* bytes the process may have at its peak, with all it has already; 0 = no limit but what the
                                  machine, the cgroups and RLIMIT_AS leave, which always holds. See tandem_fit */
   bool plan_only;             /* read the metadata and plan, load no weights: for info and explain. Lack of memory is no error */
@@ -396,7 +396,8 @@ TANDEM_API uint64_t tandem_session_hash(const tandem_session *session);
 typedef enum tandem_ceiling {
   TANDEM_CEILING_READ, /* reading memory, bytes a second */
   TANDEM_CEILING_INT8, /* int8 multiply and add, operations a second (two a multiply-add) */
-  TANDEM_CEILING_F32   /* f32 fused multiply-add, operations a second (two each) */
+  TANDEM_CEILING_F32,  /* f32 fused multiply-add, operations a second (two each) */
+  TANDEM_CEILING_BF16  /* the same of pairs of bf16; as f32 where the machine has no instruction for it */
 } tandem_ceiling;
 
 TANDEM_API tandem_status tandem_measure_ceiling(tandem_engine *engine, tandem_ceiling what, double seconds, double *per_second,

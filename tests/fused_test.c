@@ -11,6 +11,7 @@
 
 #include "plan/plan.h"
 #include "support/tiny.h"
+#include "support/levels.h"
 
 enum { MAX_TOKENS = 70, WEIGHTS = 1 << 24, SCRATCH = 1 << 24, MAX_VALUES = 16, MAX_STEPS = 8 };
 
@@ -159,18 +160,17 @@ static void norm(fixture *f, quant_type type, int64_t rows, int32_t *apart, int3
 static void fused_steps_give_the_bits_of_the_steps_apart(void **state) {
   (void)state;
   static const struct { const char *name; fused_case *make; } cases[] = {{"addend", addend}, {"gate", gate}, {"norm", norm}};
-  static const quant_type types[] = {QUANT_F16, QUANT_Q8_0, QUANT_Q4_K};
+  static const quant_type types[] = {QUANT_F16, QUANT_BF16, QUANT_Q8_0, QUANT_Q4_K};
   static const int64_t rows[] = {40, 768, 2304};
   static const int n_tokens[] = {1, 2, 16, 17, 70};
-  static const char *const levels[] = {"scalar", "avx2", "avx512"};
   for (size_t k = 0; k < COUNT_OF(cases) * COUNT_OF(types) * COUNT_OF(rows); k++)
-    for (size_t l = 0; l < COUNT_OF(levels); l++)
+    for (size_t l = 0; l < COUNT_OF(test_levels); l++)
       for (int n_threads = 1; n_threads <= 3; n_threads++) {
         if (l == 0 && (n_threads != 2 || rows[k % COUNT_OF(rows)] > 768)) continue; /* slow */
         for (size_t t = 0; t < COUNT_OF(n_tokens); t++) {
           fixture f;
           int32_t apart, fused;
-          open_fixture(&f, levels[l], n_threads);
+          open_fixture(&f, test_levels[l], n_threads);
           if (f.d) {
             cases[k / COUNT_OF(rows) % COUNT_OF(cases)].make(&f, types[k / COUNT_OF(rows) / COUNT_OF(cases)], rows[k % COUNT_OF(rows)], &apart, &fused);
             run(&f, n_tokens[t]);

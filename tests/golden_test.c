@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "support/tiny.h"
+#include "support/levels.h"
 
 enum { N_TOKENS = 40, N_VOCAB = 288 };
 
@@ -93,7 +94,6 @@ static bool level_present(const char *cpu) {
 }
 
 static void logits_equal_the_recordings(void **state) {
-  static const char *const levels[] = {"scalar", "avx2", "avx512"};
   static const int ubatches[] = {1, 7, 512};
   static float ref[N_TOKENS * N_VOCAB], first[N_TOKENS * N_VOCAB], rows[N_TOKENS * N_VOCAB];
   int32_t ids[N_TOKENS];
@@ -103,24 +103,24 @@ static void logits_equal_the_recordings(void **state) {
     bool have_first = false;
     int n = 0;
     read_rows(goldens[g].name, ref);
-    for (size_t l = 0; l < COUNT_OF(levels); l++) {
-      if (!level_present(levels[l])) continue;
+    for (size_t l = 0; l < COUNT_OF(test_levels); l++) {
+      if (!level_present(test_levels[l])) continue;
       for (int threads = 1; threads <= 2; threads++)
         for (size_t u = 0; u < COUNT_OF(ubatches); u++, n++) {
-          run(goldens[g].name, levels[l], threads, ubatches[u], ids, rows);
+          run(goldens[g].name, test_levels[l], threads, ubatches[u], ids, rows);
           double e = nmse(rows, ref, N_TOKENS * N_VOCAB);
           if (!(e <= goldens[g].nmse))
-            fail_msg("%s at %s, %d threads, ubatch %d: NMSE %g, must be at most %g", goldens[g].name, levels[l], threads, ubatches[u], e, goldens[g].nmse);
+            fail_msg("%s at %s, %d threads, ubatch %d: NMSE %g, must be at most %g", goldens[g].name, test_levels[l], threads, ubatches[u], e, goldens[g].nmse);
           if (have_first && memcmp(first, rows, sizeof rows))
-            fail_msg("%s at %s, %d threads, ubatch %d: other bits than the first run", goldens[g].name, levels[l], threads, ubatches[u]);
+            fail_msg("%s at %s, %d threads, ubatch %d: other bits than the first run", goldens[g].name, test_levels[l], threads, ubatches[u]);
           if (!have_first) memcpy(first, rows, sizeof rows);
           have_first = true;
         }
     }
     print_message("  %-18s NMSE %.2e (bound %.0e), %d runs with the same bits\n", goldens[g].name, nmse(first, ref, N_TOKENS * N_VOCAB), goldens[g].nmse, n);
   }
-  for (size_t l = 0; l < COUNT_OF(levels); l++)
-    if (!level_present(levels[l])) print_message("  skipped: this machine has no %s\n", levels[l]);
+  for (size_t l = 0; l < COUNT_OF(test_levels); l++)
+    if (!level_present(test_levels[l])) print_message("  skipped: this machine has no %s\n", test_levels[l]);
 }
 
 int main(void) {

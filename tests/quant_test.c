@@ -116,7 +116,7 @@ static void partners_follow_the_block(void **state) {
   (void)state;
   for (size_t i = 0; i < COUNT_OF(types); i++) {
     const quant_info *info = quant_find(types[i]);
-    assert_int_equal(info->partner, info->block == 1 ? QUANT_F32 : info->block == 32 ? QUANT_A32 : QUANT_A256);
+    assert_int_equal(info->partner, types[i] == QUANT_BF16 ? QUANT_BF16 : info->block == 1 ? QUANT_F32 : info->block == 32 ? QUANT_A32 : QUANT_A256);
     assert_non_null(info->decode);
     assert_non_null(info->encode);
     assert_int_equal(COLS % quant_table[info->partner].block, 0);

@@ -14,6 +14,7 @@
 
 #include "support/guess.h"
 #include "support/tiny.h"
+#include "support/levels.h"
 
 /* ---- the pair of the recordings ---------------------------------------------------------------------------------- */
 
@@ -34,7 +35,6 @@ static size_t read_numbers(const char *path, int32_t *v, size_t capacity) {
 
 static void draft_steps_equal_the_recordings(void **state) {
   enum { ROWS = 6, VOCAB = 288 };
-  static const char *const levels[] = {"scalar", "avx2", "avx512"};
   static float ref[ROWS * VOCAB], rows[ROWS * VOCAB];
   int32_t prompt[64], want[8], ids[ROWS];
   double worst = 0;
@@ -45,14 +45,14 @@ static void draft_steps_equal_the_recordings(void **state) {
   assert_non_null(f);
   assert_int_equal(fread(ref, sizeof *ref, ROWS * VOCAB, f), ROWS * VOCAB);
   fclose(f);
-  for (size_t l = 0; l < COUNT_OF(levels); l++)
+  for (size_t l = 0; l < COUNT_OF(test_levels); l++)
     for (int threads = 1; threads <= 2; threads++) {
       tandem_engine_params p;
       tandem_engine *e;
       tandem_error err = {0};
       guess_params(&p, "tests/data/zoo/gemma4.gguf", "tests/data/zoo/gemma4-assistant.gguf");
       p.kv_type_k = p.kv_type_v = TANDEM_KV_F32;
-      p.cpu = levels[l];
+      p.cpu = test_levels[l];
       p.n_threads = threads;
       tandem_status st = tandem_engine_open(&e, &p, &err);
       if (st == TANDEM_ERROR_UNSUPPORTED) continue; /* not on this machine */
@@ -67,7 +67,7 @@ static void draft_steps_equal_the_recordings(void **state) {
       for (int i = 0; i < ROWS; i++) {
         double d = nmse(rows + i * VOCAB, ref + i * VOCAB, VOCAB);
         worst = d > worst ? d : worst;
-        if (!(d <= 1e-6)) fail_msg("row %d at %s: NMSE %g, must be at most 1e-6", i, levels[l], d);
+        if (!(d <= 1e-6)) fail_msg("row %d at %s: NMSE %g, must be at most 1e-6", i, test_levels[l], d);
       }
       tandem_session_close(s);
       tandem_engine_close(e);

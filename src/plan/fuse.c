@@ -38,11 +38,12 @@ static int32_t feeder(const plan *p, int32_t i, int32_t v, op_kind op) {
 
 /* QUANT i after a step that can write blocks itself. Threads share the blocks of a row out of MMGLU: there must be enough of them. */
 static bool fold_quant(plan *p, int32_t i) {
-  const int least_blocks = 24;
+  const int least_blocks = 24, least_block = 16;
   int32_t x = p->steps[i].src[0], norm = feeder(p, i, x, OP_NORM), glu = feeder(p, i, x, OP_MMGLU), to = norm >= 0 ? norm : glu;
   const op_value *dst = &p->values[p->steps[i].dst];
+  const int block = quant_table[dst->type].block > least_block ? quant_table[dst->type].block : least_block;
   if (to < 0 || (norm >= 0 && p->steps[norm].group != p->values[x].cols)) return false;
-  if (glu >= 0 && dst->cols / quant_table[dst->type].block < least_blocks) return false;
+  if (glu >= 0 && dst->cols / block < least_blocks) return false;
   p->steps[to].dst = p->steps[i].dst;
   drop_step(p, i);
   return true;

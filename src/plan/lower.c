@@ -22,26 +22,12 @@ static status grow(plan *p, void **array, int32_t n, int32_t *capacity, size_t s
   return TANDEM_OK;
 }
 
-static status grow_notes(plan_builder *b, int32_t old_capacity) {
-  if (b->p->values_capacity == old_capacity) return TANDEM_OK;
-  for (int k = 0; k < 2; k++) {
-    void *fresh;
-    TRY(arena_alloc(b->p->memory, (size_t)b->p->values_capacity * sizeof(int32_t), &fresh, b->err));
-    int32_t *notes = fresh;
-    for (int32_t i = 0; i < b->p->values_capacity; i++) notes[i] = i < old_capacity ? b->quantised[k][i] : -1;
-    b->quantised[k] = notes;
-  }
-  return TANDEM_OK;
-}
-
 static int32_t add_value(plan_builder *b, const op_value *v) {
   plan *p = b->p;
-  int32_t capacity = p->values_capacity;
   void *values = p->values;
   status st = b->st;
   if (!st) st = grow(p, &values, p->n_values, &p->values_capacity, sizeof *p->values, b->err);
   p->values = values;
-  if (!st) st = grow_notes(b, capacity);
   if (st) return fail(b, st);
   p->values[p->n_values] = *v;
   return p->n_values++;
@@ -101,11 +87,11 @@ int32_t plan_norm(plan_builder *b, const char *name, int32_t x, int32_t g, int64
 int32_t plan_quantised(plan_builder *b, int32_t x, quant_type weight_type) {
   quant_type partner = quant_table[weight_type].partner;
   if (b->st || partner == QUANT_F32) return x;
-  int32_t *known = &b->quantised[partner == QUANT_A256][x];
-  if (*known >= 0) return *known;
+  for (int32_t i = b->p->n_steps - 1; i >= 0; i--) { /* once for all weights that want it */
+    const op_step *s = &b->p->steps[i];
+    if (s->op == OP_QUANT && s->src[0] == x && b->p->values[s->dst].type == partner) return s->dst;
+  }
   int32_t dst = plan_value(b, quant_table[partner].name, b->p->values[x].by, partner, b->p->values[x].cols);
-  if (b->st) return -1;
-  b->quantised[partner == QUANT_A256][x] = dst;
   return plan_emit(b, (op_step){.op = OP_QUANT, .dst = dst, .src = {x, -1, -1, -1}});
 }
 

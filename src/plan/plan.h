@@ -232,7 +232,6 @@ typedef struct plan_builder {
   const model *m;
   error *err;
   status st;                    /* first failure; later emits do nothing */
-  int32_t *quantised[2];        /* [A32, A256][value] -> the value in that activation format, or -1 */
   int32_t *weights;             /* [model weight] -> value */
   int32_t angles[ROPE_SETS];    /* values, -1 = not needed yet */
   int32_t per_layer;            /* all per-layer inputs, or -1 */

@@ -104,9 +104,9 @@ static status rule_rows(const proof *c) {
   return TANDEM_OK;
 }
 
-/* f32 rows, or rows in activation blocks. */
+/* f32 rows, or rows in a partner format. */
 static status rows_out(const proof *c, op_rows by) {
-  if (dst(c)->type != QUANT_A32 && dst(c)->type != QUANT_A256) return rows_f32(c, "dst", dst(c), by);
+  if (!quant_is_partner(dst(c)->type)) return rows_f32(c, "dst", dst(c), by);
   WANT("dst", "layout", dst(c)->layout, OP_ROW_MAJOR);
   WANT("dst", "row count", dst(c)->by, by);
   return TANDEM_OK;

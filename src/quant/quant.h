@@ -25,7 +25,7 @@ typedef struct quant_info {
   const char *name;  /* "q4_K"; NULL: the id is removed or unknown */
   int block;         /* values in a block */
   int bytes;         /* bytes of a block */
-  quant_type partner;/* what a row of activations is turned into for a matrix product: F32, A32 or A256 */
+  quant_type partner;/* what a row of activations is turned into for a matrix product: F32, BF16, A32 or A256 */
   void (*decode)(const void *blocks, float *y, int64_t n); /* n values, a multiple of block; NULL: cannot be decoded */
   /* One row of n values. weight: importance of each column, or NULL for the plain rule (models are recorded with ones).
    * NULL: cannot be encoded. Allocates nothing. */
@@ -38,6 +38,8 @@ extern const quant_info quant_table[QUANT_TYPE_END];
 const quant_info *quant_find(int64_t type);
 /* Type of that name ("q4_K", "q4_k"), or -1. */
 int quant_by_name(const char *name);
+/* True of what rows of activations are turned into for some type of weights. */
+bool quant_is_partner(int64_t type);
 /* Bytes of a row of n values; 0 if n is not a whole number of blocks or does not fit. */
 size_t quant_row_bytes(quant_type type, int64_t n);
 

@@ -34,7 +34,7 @@ const quant_info quant_table[QUANT_TYPE_END] = {
     [QUANT_I64] = {"i64", 1, 8, QUANT_F32, NULL, NULL},
     [QUANT_F64] = {"f64", 1, 8, QUANT_F32, NULL, NULL},
     [QUANT_IQ1_M] = {"iq1_m", 256, 56, QUANT_A256, NULL, NULL},
-    [QUANT_BF16] = {"bf16", 1, 2, QUANT_F32, quant_decode_bf16, quant_encode_bf16},
+    [QUANT_BF16] = {"bf16", 1, 2, QUANT_BF16, quant_decode_bf16, quant_encode_bf16},
     [QUANT_TQ1_0] = {"tq1_0", 256, 54, QUANT_A256, NULL, NULL},
     [QUANT_TQ2_0] = {"tq2_0", 256, 66, QUANT_A256, NULL, NULL},
     [QUANT_MXFP4] = {"mxfp4", 32, 17, QUANT_A32, NULL, NULL},
@@ -56,6 +56,12 @@ int quant_by_name(const char *name) {
     if (quant_table[i].name && strcasecmp(quant_table[i].name, name) == 0) return i;
   }
   return -1;
+}
+
+bool quant_is_partner(int64_t type) {
+  for (int i = 0; i < QUANT_TYPE_END; i++)
+    if (quant_table[i].name && quant_table[i].partner == type && type != QUANT_F32) return true;
+  return false;
 }
 
 size_t quant_row_bytes(quant_type type, int64_t n) {

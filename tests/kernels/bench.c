@@ -1,7 +1,7 @@
 /* bench: speed of the matrix products of each level and type, one thread.
  *
  * In cache: a matrix that fits the second level, for 1..64 columns, as GMAC/s and as a share of the peak of the same level
- * (int8 for quantised types, f32 for plain ones). From memory: 1 column over a matrix larger than the caches, as GB/s of
+ * (int8 for quantised types, bf16 or f32 for plain ones). From memory: 1 column over a matrix larger than the caches, as GB/s of
  * weights and as a share of only reading the same bytes. A kernel and its roof are timed by turns, since other programs on
  * the machine disturb both. */
 #include <stdlib.h>
@@ -44,7 +44,7 @@ static void bench_open(bench_data *d, quant_type type, int64_t n_panels) {
   for (int c = 0; c < MAX_COLS; c++) {
     random_floats(x, K, DATA_NORMAL);
     void *q = want(quant_row_bytes(info->partner, K));
-    oracle_partner(type, x, q, K);
+    oracle_quant(info->partner, x, q, K);
     d->x[c] = q;
     d->y[c] = want(sizeof(float) * (size_t)n_panels * CPU_PANEL);
   }
@@ -60,22 +60,10 @@ static void bench_close(bench_data *d) {
   }
 }
 
-/* The level's loops that show what it can do. */
-static cpu_peak peak_of(cpu_level level) {
-  cpu_peak p;
-  cpu_scalar_peak(&p);
-#if defined(CPU_HAVE_X86)
-  if (level == CPU_AVX2) cpu_avx2_peak(&p);
-  if (level == CPU_AVX512) cpu_avx512_peak(&p);
-#endif
-  (void)level;
-  return p;
-}
-
 typedef struct bench_level {
   cpu_mm_fn *mm;
   cpu_peak peak;
-  bool plain; /* measured against f32, else against int8 */
+  tandem_ceiling roof; /* int8, f32 or bf16 */
 } bench_level;
 
 static volatile int32_t sink;
@@ -83,7 +71,11 @@ static volatile int32_t sink;
 /* Seconds of `repeat` rounds of the peak's loop, and of as many products. */
 static double run_peak(const bench_level *l, int repeat) {
   double t = os_seconds();
-  sink = sink + (l->plain ? l->peak.f32(repeat) > 0 : l->peak.int8(repeat));
+  switch (l->roof) {
+  case TANDEM_CEILING_F32: sink = sink + (l->peak.f32(repeat) > 0); break;
+  case TANDEM_CEILING_BF16: sink = sink + (l->peak.bf16(repeat) > 0); break;
+  default: sink = sink + l->peak.int8(repeat); break;
+  }
   return os_seconds() - t;
 }
 static double run_mm(const bench_level *l, const bench_data *d, int n_panels, int n_cols, int repeat) {
@@ -107,7 +99,8 @@ static void time_cache(const bench_level *l, const bench_data *d, int n_panels, 
     t_mm = least(t_mm, run_mm(l, d, n_panels, n_cols, r_mm) / r_mm);
   }
   *mm = macs / t_mm;
-  *peak = (l->plain ? l->peak.f32_ops : l->peak.int8_ops) / 2 / 1e9 / t_peak;
+  const double ops[] = {[TANDEM_CEILING_INT8] = l->peak.int8_ops, [TANDEM_CEILING_F32] = l->peak.f32_ops, [TANDEM_CEILING_BF16] = l->peak.bf16_ops};
+  *peak = ops[l->roof] / 2 / 1e9 / t_peak;
 }
 
 /* GB/s of one column over all panels, and of reading them. */
@@ -145,22 +138,30 @@ static void bench_type(const bench_level *l, quant_type type) {
   bench_close(&d);
 }
 
-static void bench_level_of(const cpu_kernels *k, cpu_level level, quant_type only) {
+static tandem_ceiling roof_of(quant_type t) {
+  if (quant_find(t)->block > 1) return TANDEM_CEILING_INT8;
+  return t == QUANT_BF16 ? TANDEM_CEILING_BF16 : TANDEM_CEILING_F32;
+}
+
+/* below: kernels that are measured as those of another level, or NULL. */
+static void bench_level_of(const cpu_kernels *k, const cpu_kernels *below, cpu_level level, quant_type only) {
   printf("%s, one thread: GMAC/s in cache and share of the peak, by columns; one column from memory, share of only reading\n",
          cpu_level_name(level));
   printf("  type  ");
   for (size_t i = 0; i < COUNT_OF(columns); i++) printf("  %6d     ", columns[i]);
   printf("    peak    GB/s       read\n");
   for (int t = 0; t < QUANT_TYPE_END; t++) {
-    if (!k->mm[t] || (only != QUANT_TYPE_END && only != (quant_type)t)) continue;
-    bench_type(&(bench_level){k->mm[t], peak_of(level), quant_find(t)->block == 1}, (quant_type)t);
+    if (!k->mm[t] || (below && below->mm[t] == k->mm[t]) || (only != QUANT_TYPE_END && only != (quant_type)t)) continue;
+    bench_level l = {.mm = k->mm[t], .roof = roof_of((quant_type)t)};
+    cpu_level_peak(level, &l.peak);
+    bench_type(&l, (quant_type)t);
   }
 }
 
 int bench_mm(const cpu_kernels *kernels, const bool *wanted, quant_type type) {
   for (int l = CPU_LEVELS - 1; l >= 0; l--) {
     if (!wanted[l] || (l == CPU_SCALAR && wanted[CPU_AVX2])) continue; /* scalar: only if asked for, or alone */
-    bench_level_of(&kernels[l], (cpu_level)l, type);
+    bench_level_of(&kernels[l], l > 0 && wanted[l - 1] ? &kernels[l - 1] : NULL, (cpu_level)l, type);
   }
   return 0;
 }

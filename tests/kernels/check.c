@@ -105,8 +105,9 @@ static const check_line lines[] = {
     {"softmax", check_softmax, QUANT_TYPE_END},
     {"merge", check_merge, QUANT_TYPE_END},
     {"norm", check_norm, QUANT_TYPE_END},
-    {"quant_a32", check_quant_a32, QUANT_TYPE_END},
-    {"quant_a256", check_quant_a256, QUANT_TYPE_END},
+    {"quant", check_quant, QUANT_BF16},
+    {"quant", check_quant, QUANT_A32},
+    {"quant", check_quant, QUANT_A256},
     {"add", check_add, QUANT_TYPE_END},
     {"scale", check_scale, QUANT_TYPE_END},
     {"axpy", check_axpy, QUANT_TYPE_END},
@@ -185,7 +186,7 @@ static bool parse(int argc, char **argv, options *o) {
       fprintf(stderr, "kernels_check: --level %s: not here\n", argv[i]);
       return false;
     } else {
-      fprintf(stderr, "usage: kernels_check [--level scalar|avx2|avx512] [--slot NAME] [--bench]\n");
+      fprintf(stderr, "usage: kernels_check [--level NAME] [--slot NAME] [--bench]\n");
       return false;
     }
   }

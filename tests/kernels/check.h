@@ -10,6 +10,7 @@
 
 #include "device/cpu/cpu.h"
 #include "kernels/oracle.h"
+#include "support/levels.h"
 
 /* ---- zone.c: buffers whose surroundings are watched ---------------------------------------------------------------- */
 
@@ -37,8 +38,8 @@ int random_below(int n);
 float random_unit(void);   /* -1 .. 1 */
 float random_normal(void); /* about a standard deviation of 1 */
 
-/* Kinds of float data, from tame to rude; finite all. */
-typedef enum data_kind { DATA_NORMAL, DATA_WIDE, DATA_ZEROS, DATA_LARGE, DATA_SMALL, DATA_KINDS } data_kind;
+/* Kinds of float data, from tame to rude; finite all. Brink: sums of products are about 2^-126, many by far less than it above or below. */
+typedef enum data_kind { DATA_NORMAL, DATA_WIDE, DATA_ZEROS, DATA_LARGE, DATA_SMALL, DATA_BRINK, DATA_KINDS } data_kind;
 void random_floats(float *x, int64_t n, data_kind kind);
 const char *data_name(data_kind kind);
 
@@ -70,8 +71,10 @@ bool check_runs(const check *c, int level, const bool same[CPU_LEVELS]);
 #define CHECK_LEVEL(c, level, slot)                                                                                   \
   check_runs(c, level, (const bool[CPU_LEVELS]){(c)->kernels[level].slot == (c)->kernels[CPU_SCALAR].slot,            \
                                                 (c)->kernels[level].slot == (c)->kernels[CPU_AVX2].slot,              \
-                                                (c)->kernels[level].slot == (c)->kernels[CPU_AVX512].slot})
-static_assert(CPU_LEVELS == 3, "CHECK_LEVEL lists the levels");
+                                                (c)->kernels[level].slot == (c)->kernels[CPU_AVX512].slot,            \
+                                                (c)->kernels[level].slot == (c)->kernels[CPU_AVX512BF16].slot})
+static_assert(CPU_LEVELS == 4, "CHECK_LEVEL lists the levels");
+static_assert(COUNT_OF(test_levels) == CPU_LEVELS, "other tests go through all of them");
 
 /* ---- the lines ----------------------------------------------------------------------------------------------------- */
 
@@ -84,7 +87,7 @@ typedef struct check_line {
 void check_mm(check *c), check_pack(check *c); /* check_mm.c */
 void check_score(check *c), check_value(check *c), check_put_k(check *c), check_put_v(check *c), check_softmax(check *c),
     check_merge(check *c); /* check_attn.c */
-void check_norm(check *c), check_quant_a32(check *c), check_quant_a256(check *c), check_add(check *c), check_scale(check *c),
+void check_norm(check *c), check_quant(check *c), check_add(check *c), check_scale(check *c),
     check_axpy(check *c), check_silu(check *c), check_gelu(check *c), check_cap(check *c), check_rope(check *c),
     check_exp_sum(check *c), check_exp(check *c), check_tanh(check *c), check_angles(check *c); /* check_row.c */
 

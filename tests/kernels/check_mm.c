@@ -8,7 +8,8 @@ enum { MAX_PANELS = 5, MAX_COLS = 128, MAX_K = 2048, POOL = 48, MAX_BLOCK_BYTES 
 
 /* Kinds of weights beside those of float data: bytes at random, and the outermost codes. */
 typedef enum weight_kind {
-  WEIGHT_CODED, WEIGHT_BYTES, WEIGHT_OUTERMOST, WEIGHT_ZERO, WEIGHT_SMALL_SCALE, WEIGHT_KINDS
+  WEIGHT_CODED, WEIGHT_BYTES, WEIGHT_OUTERMOST, WEIGHT_ZERO, WEIGHT_SMALL_SCALE, WEIGHT_KINDS,
+  WEIGHT_BRINK = DATA_BRINK /* plain types alone, whose kinds are those of floats */
 } weight_kind;
 static const char *const weight_names[WEIGHT_KINDS] = {"coded", "bytes", "outermost", "zero", "small scale"};
 
@@ -71,13 +72,14 @@ static void random_row(const mm_data *d, quant_type type, int64_t k, weight_kind
 static void random_column(mm_data *d, quant_type type, int64_t k, weight_kind kind, int c, bool tight) {
   float x[MAX_K];
   data_kind data = kind == WEIGHT_ZERO ? DATA_ZEROS : DATA_NORMAL;
+  if (kind == WEIGHT_BRINK) data = DATA_BRINK;
   if (kind == WEIGHT_SMALL_SCALE) data = (data_kind)random_below(DATA_KINDS);
   random_floats(x, k, data);
   int sign = random_below(3); /* all one way, all the other, alternating */
   bool outermost = kind == WEIGHT_OUTERMOST && quant_find(type)->block > 1;
   for (int64_t i = 0; i < k && outermost; i++) x[i] = (sign + i * (sign == 2)) % 2 ? 3 : -3;
-  size_t n_bytes = quant_row_bytes(quant_find(type)->partner, k);
-  oracle_partner(type, x, zone_place(&d->x[c], n_bytes, 4, tight), k);
+  quant_type format = quant_find(type)->partner;
+  oracle_quant(format, x, zone_place(&d->x[c], quant_row_bytes(format, k), 4, tight), k);
 }
 
 typedef struct mm_shape {
@@ -155,7 +157,7 @@ static void run_shape(check *c, mm_data *d, const mm_shape *s) {
 }
 
 static void one_shape(check *c, mm_data *d, int64_t k, int n_panels, int n_cols) {
-  weight_kind kind = (weight_kind)(c->shapes % WEIGHT_KINDS);
+  weight_kind kind = (weight_kind)(c->shapes % (quant_find(c->type)->block > 1 ? (int)WEIGHT_KINDS : (int)DATA_KINDS));
   size_t one = cpu_panel_bytes(c->type, k);
   mm_shape s = {.k = k, .n_panels = n_panels, .n_cols = n_cols, .tight = c->shapes % 3 != 2};
   s.n_rows = CPU_PANEL * n_panels - (random_below(3) ? 0 : random_below(CPU_PANEL));

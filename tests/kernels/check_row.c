@@ -252,45 +252,39 @@ static bool same_blocks(const uint8_t *a, const uint8_t *b, size_t n_blocks, siz
   return true;
 }
 
-static void quant_run(const cpu_kernels *k, bool wide, const float *x, void *y, int n) {
-  if (wide) k->quant_a256(x, y, n);
-  else k->quant_a32(x, y, n);
-}
-
-static void quant_shape(check *c, zone *in, zone *out, bool wide, int n_blocks, data_kind kind, bool finite) {
+static void quant_shape(check *c, zone *in, zone *out, int n_blocks, data_kind kind, bool finite) {
   static uint8_t want[5 * sizeof(quant_a256)], scalar[5 * sizeof(quant_a256)];
-  int block = wide ? 256 : 32, n = n_blocks * block;
-  size_t size = wide ? sizeof(quant_a256) : sizeof(quant_a32), n_bytes = size * (size_t)n_blocks;
+  int block = quant_find(c->type)->block, n = n_blocks * block;
+  size_t size = (size_t)quant_find(c->type)->bytes, n_bytes = size * (size_t)n_blocks;
   check_shape(c, "%d blocks, %s%s", n_blocks, data_name(kind), finite ? "" : ", not finite");
   float *x = place_random(in, n, kind);
-  odd_blocks(x, n, block);
+  if (block > 1) odd_blocks(x, n, block);
   if (!finite) x[random_below(n)] = random_below(2) ? NAN : -INFINITY;
-  if (wide) oracle_quant_a256(x, (quant_a256 *)(void *)want, n);
-  else oracle_quant_a32(x, (quant_a32 *)(void *)want, n);
+  oracle_quant(c->type, x, want, n);
   zone_seal(in, true);
   for (int l = 0; l < CPU_LEVELS; l++) {
-    if (wide ? !CHECK_LEVEL(c, l, quant_a256) : !CHECK_LEVEL(c, l, quant_a32)) continue;
+    if (!CHECK_LEVEL(c, l, quant[c->type])) continue;
     check_level((cpu_level)l);
     uint8_t *y = zone_place(out, n_bytes, 4, random_below(2));
     zone_blank(out);
-    quant_run(&c->kernels[l], wide, x, y, n);
+    c->kernels[l].quant[c->type](x, y, n);
     check_zone(c, "blocks", out);
     if (l == CPU_SCALAR && finite && memcmp(y, want, n_bytes) != 0) check_fail(c, "blocks differ from those of quant.h");
     if (l == CPU_SCALAR) memcpy(scalar, y, n_bytes);
-    else if (!same_blocks(y, scalar, (size_t)n_blocks, size)) check_fail(c, "blocks differ from scalar");
+    else if (block > 1 ? !same_blocks(y, scalar, (size_t)n_blocks, size) : memcmp(y, scalar, n_bytes) != 0) check_fail(c, "blocks differ from scalar");
   }
   zone_seal(in, false);
 }
 
-static void check_quant(check *c, bool wide) {
+void check_quant(check *c) {
   zone in, out;
   zone_open(&in, 5 * 256 * sizeof(float));
   zone_open(&out, 5 * sizeof(quant_a256));
-  for (int i = 0; i < 600; i++) quant_shape(c, &in, &out, wide, 1 + i % 5, (data_kind)(i / 5 % DATA_KINDS), i % 7 != 6);
+  for (int i = 0; i < 600; i++) {
+    int n = quant_find(c->type)->block > 1 ? 1 + i % 5 : 1 + random_below(100);
+    quant_shape(c, &in, &out, n, (data_kind)(i / 5 % DATA_KINDS), i % 7 != 6);
+  }
 }
-
-void check_quant_a32(check *c) { check_quant(c, false); }
-void check_quant_a256(check *c) { check_quant(c, true); }
 
 /* ---- rope ------------------------------------------------------------------------------------------------------------ */
 

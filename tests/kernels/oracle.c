@@ -1,6 +1,7 @@
 /* oracle: matrix products, sums and activation blocks in double precision and by the letter of cpu.h. */
 #include "kernels/oracle.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -114,11 +115,41 @@ static oracle_result mm_plain(const float *w, const float *x, int64_t k) {
   return r;
 }
 
+static float without_subnormal(float x) { return fabsf(x) < FLT_MIN ? copysignf(0, x) : x; }
+
+/* One fma, whose result is zero if it is subnormal when rounded to 24 bits wherever they stand. Small sums are exact in double. */
+static float flushing_fma(float a, float b, float c) {
+  double sum = (double)a * (double)b + (double)c;
+  int exponent;
+  double fraction = frexp(sum, &exponent), rounded = ldexp((double)(float)fraction, exponent);
+  if (fabs(sum) < 0x1p-120 && fabs(rounded) < (double)FLT_MIN) return copysignf(0, (float)fraction);
+  return fmaf(a, b, c);
+}
+
+/* Pairs of BF16, the odd one first. n roundings as in a chain, but a subnormal sum is off by all of it. */
+static oracle_result mm_pairs(const float *w, const float *x, int64_t k) {
+  oracle_result r = {0, 0, 0};
+  double size = 0;
+  for (int64_t i = 0; i < k + k % 2; i++) {
+    int64_t at = i ^ 1;
+    float a = at < k ? without_subnormal(w[at]) : 0, b = at < k ? without_subnormal(x[at]) : 0;
+    r.exact = flushing_fma(a, b, r.exact);
+    r.value += (double)a * (double)b;
+    size += fabs((double)a * (double)b);
+  }
+  r.bound = (double)(k + 2) * (ORACLE_U * size + (double)FLT_MIN);
+  return r;
+}
+
 oracle_result oracle_mm(quant_type type, const void *row, const void *x, int64_t k) {
   const quant_info *info = quant_find(type);
-  float w[8192];
+  float w[8192], e[8192];
   if (info->block > 1) return mm_blocks(type, row, x, k);
   info->decode(row, w, k);
+  if (type == QUANT_BF16) {
+    info->decode(x, e, k);
+    return mm_pairs(w, e, k);
+  }
   return mm_plain(w, x, k);
 }
 
@@ -141,7 +172,7 @@ static float quant_block(const float *x, int8_t *q, int n) {
   return max / 127.0f;
 }
 
-void oracle_quant_a32(const float *x, quant_a32 *y, int64_t n) {
+static void quant_a32_blocks(const float *x, quant_a32 *y, int64_t n) {
   for (int64_t b = 0; b < n / 32; b++) {
     y[b].d = quant_block(x + 32 * b, y[b].q, 32);
     y[b].sum = 0;
@@ -149,7 +180,7 @@ void oracle_quant_a32(const float *x, quant_a32 *y, int64_t n) {
   }
 }
 
-void oracle_quant_a256(const float *x, quant_a256 *y, int64_t n) {
+static void quant_a256_blocks(const float *x, quant_a256 *y, int64_t n) {
   for (int64_t b = 0; b < n / 256; b++) {
     int all16[16] = {0}, plus[8] = {0}, minus[8] = {0};
     memset(&y[b], 0, sizeof y[b]);
@@ -169,10 +200,9 @@ void oracle_quant_a256(const float *x, quant_a256 *y, int64_t n) {
   }
 }
 
-size_t oracle_partner(quant_type type, const float *x, void *y, int64_t n) {
-  quant_type partner = quant_find(type)->partner;
-  if (partner == QUANT_A32) oracle_quant_a32(x, y, n);
-  else if (partner == QUANT_A256) oracle_quant_a256(x, y, n);
-  else memcpy(y, x, (size_t)n * sizeof *x);
-  return quant_row_bytes(partner, n);
+size_t oracle_quant(quant_type format, const float *x, void *y, int64_t n) {
+  if (format == QUANT_A32) quant_a32_blocks(x, y, n);
+  else if (format == QUANT_A256) quant_a256_blocks(x, y, n);
+  else quant_find(format)->encode(x, y, n, NULL);
+  return quant_row_bytes(format, n);
 }

@@ -23,9 +23,7 @@ oracle_result oracle_chain(const float *a, int64_t a_step, const float *b, int64
 /* lanes16 of cpu.h: of x, or with fma of x * x. */
 float oracle_lanes16(const float *x, int64_t n, bool squares);
 
-void oracle_quant_a32(const float *x, quant_a32 *y, int64_t n);
-void oracle_quant_a256(const float *x, quant_a256 *y, int64_t n);
-/* x in the partner format of a weight type; returns its bytes. y holds n floats at least. */
-size_t oracle_partner(quant_type type, const float *x, void *y, int64_t n);
+/* n values in a partner format; returns their bytes. */
+size_t oracle_quant(quant_type format, const float *x, void *y, int64_t n);
 
 #endif

@@ -70,7 +70,7 @@ float random_unit(void) { return (float)((double)random_bits() / 2147483648.0 - 
 float random_normal(void) { return random_unit() + random_unit() + random_unit(); }
 
 const char *data_name(data_kind kind) {
-  static const char *const names[DATA_KINDS] = {"normal", "wide", "zeros", "large", "small"};
+  static const char *const names[DATA_KINDS] = {"normal", "wide", "zeros", "large", "small", "brink"};
   return names[kind];
 }
 
@@ -84,6 +84,11 @@ void random_floats(float *x, int64_t n, data_kind kind) {
     case DATA_SMALL: {
       static const float sizes[] = {1e-19f, 1e-19f, 1e-39f, 1};
       x[i] = random_unit() * sizes[random_below(4)];
+      break;
+    }
+    case DATA_BRINK: {
+      static const int exponents[] = {-63, -63, -63, -64, -70, -76, -77};
+      x[i] = ldexpf(random_below(2) ? 1 : 1 + fabsf(random_unit()), exponents[random_below(7)]) * (random_below(2) ? 1.0f : -1.0f);
       break;
     }
     default: x[i] = random_normal();

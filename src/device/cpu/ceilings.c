@@ -7,16 +7,6 @@
 
 #include "device/cpu/mm.h"
 
-static void peak_of(cpu_level level, cpu_peak *p) {
-  cpu_scalar_peak(p);
-#if defined(CPU_HAVE_X86)
-  if (level == CPU_AVX2) cpu_avx2_peak(p);
-  if (level == CPU_AVX512) cpu_avx512_peak(p);
-#else
-  (void)level;
-#endif
-}
-
 typedef struct measurement {
   cpu_peak peak;
   tandem_ceiling what;
@@ -35,6 +25,7 @@ static void measure_share(void *arg, int i_thread, int n_threads) {
   switch (m->what) {
   case TANDEM_CEILING_INT8: result = m->peak.int8(m->rounds); break;
   case TANDEM_CEILING_F32: result = m->peak.f32(m->rounds) > 0; break;
+  case TANDEM_CEILING_BF16: result = m->peak.bf16(m->rounds) > 0; break;
   case TANDEM_CEILING_READ: result = m->peak.read(m->bytes + (size_t)i_thread * m->share + m->from, m->n_bytes); break;
   }
   atomic_fetch_add_explicit(&m->sink, result, memory_order_relaxed);
@@ -103,13 +94,13 @@ status cpu_ceiling(device *d, tandem_ceiling what, double seconds, double *per_s
   cpu_device *cpu = (cpu_device *)(void *)d;
   measurement m = {.what = what};
   double n_threads = cpu->n_threads;
-  peak_of(cpu->level, &m.peak);
+  cpu_level_peak(cpu->level, &m.peak);
   if (what == TANDEM_CEILING_READ) {
     TRY(map_buffer(cpu, &m, err));
     *per_second = bytes_per_second(cpu, &m, seconds);
     return TANDEM_OK;
   }
-  double ops = what == TANDEM_CEILING_INT8 ? m.peak.int8_ops : m.peak.f32_ops;
-  *per_second = rounds_per_second(cpu->pool, &m, seconds) * n_threads * ops;
+  const double ops[] = {[TANDEM_CEILING_INT8] = m.peak.int8_ops, [TANDEM_CEILING_F32] = m.peak.f32_ops, [TANDEM_CEILING_BF16] = m.peak.bf16_ops};
+  *per_second = rounds_per_second(cpu->pool, &m, seconds) * n_threads * ops[what];
   return TANDEM_OK;
 }

@@ -122,10 +122,10 @@ static status check_embed(const inspection *c) {
   return TANDEM_OK;
 }
 
-/* Rows of f32, or of whole activation blocks. */
+/* Rows of f32, or of a partner format in whole blocks. */
 static status check_rows_out(const inspection *c) {
   const op_value *dst = &c->p->values[c->s->dst];
-  if (dst->type != QUANT_A32 && dst->type != QUANT_A256) return rows_of(c, "dst", c->s->dst, QUANT_F32);
+  if (!quant_is_partner(dst->type)) return rows_of(c, "dst", c->s->dst, QUANT_F32);
   int64_t rest = dst->cols % quant_table[dst->type].block;
   if (rest) return wants(c, "dst", "columns beyond a whole number of blocks", rest, 0);
   return rows_of(c, "dst", c->s->dst, dst->type);
@@ -134,7 +134,7 @@ static status check_rows_out(const inspection *c) {
 static status check_quant(const inspection *c) {
   const op_value *dst = &c->p->values[c->s->dst];
   TRY(rows_of(c, "x", c->s->src[0], QUANT_F32));
-  if (dst->type == QUANT_F32) return lacks(c, "dst", "type", dst->type);
+  if (!quant_is_partner(dst->type) || !c->kernels->quant[dst->type]) return lacks(c, "dst", "type", dst->type);
   return check_rows_out(c);
 }
 

@@ -1,5 +1,5 @@
-/* cpu: kernels as a table of slots. scalar fills every slot and defines the bits; avx2 and avx512 override slots and
- * give the same bits (KERNELS.md R1..R7, docs/ARCHITECTURE.md). Private to device/cpu and to tests/kernels.
+/* cpu: kernels as a table of slots. scalar fills every slot and defines the bits; the levels above (detect.c) override slots
+ * and give the same bits (KERNELS.md R1..R7, docs/ARCHITECTURE.md). Private to device/cpu and to tests/kernels.
  *
  * Contracts that define the bits. All float arithmetic is f32, rounded to nearest even, subnormals kept; fma(a, b, c) is one
  * rounding.
@@ -16,7 +16,7 @@
 enum { CPU_PANEL = 16 };  /* rows of a weight that lie together: one 512-bit vector of f32 */
 enum { CPU_BLOCK = 256 }; /* positions of an attention block = cells of a K/V page */
 
-typedef enum cpu_level { CPU_SCALAR, CPU_AVX2, CPU_AVX512, CPU_LEVELS } cpu_level;
+typedef enum cpu_level { CPU_SCALAR, CPU_AVX2, CPU_AVX512, CPU_AVX512BF16, CPU_LEVELS } cpu_level;
 const char *cpu_level_name(cpu_level level);
 bool cpu_level_present(cpu_level level); /* this machine and this build have it */
 
@@ -27,9 +27,12 @@ size_t cpu_panel_bytes(quant_type type, int64_t cols);
 void cpu_panel_pack(quant_type type, int64_t cols, const void *rows, size_t row_bytes, int n_rows, void *panel);
 
 /* dst tile: for each column c and panel p: y[c][16 p .. 16 p + 15] = the 16 dot products of the panel's rows with x[c].
- * Always writes whole panels. x[c]: f32 row (partner F32), quant_a32 blocks (A32) or quant_a256 blocks (A256).
- *   F32, F16, BF16: per stretch of 256 k (the last may be shorter): b = +0; b = fma(w[k], x[k], b) in increasing k;
+ * Always writes whole panels. x[c]: a row in the type's partner format (quant.h).
+ *   F32, F16      : per stretch of 256 k (the last may be shorter): b = +0; b = fma(w[k], x[k], b) in increasing k;
  *                   then y = y + b, from y = +0. Weights are widened exactly.
+ *   BF16          : y = +0, then per pair of k, as vdpbf16ps: y = fma(w[2 i + 1], x[2 i + 1], y); y = fma(w[2 i], x[2 i], y).
+ *                   Subnormal operands count as zeros of their sign, and so do results that are subnormal after rounding as if
+ *                   exponents had no end; a missing last element is a pair of zeros
  *   Q8_0, Q4_0    : per 32 k: i = sum q_w * q_x exactly in int32; y = fma((float)i, d_w * d_x, y)
  *   Q4_K, Q5_K    : per 256 k, exactly in int32: i = sum_s scale_s * sum q_w q_x, m = sum_s min_s * sum_s q_x;
  *                   y = fma((float)i, d * d_x, y); y = fma(-(float)m, dmin * d_x, y)
@@ -63,8 +66,8 @@ typedef struct cpu_kernels {
   void (*merge)(float *o, float *m, float *l, const float *o_b, float m_b, float l_b, int n);
   /* y = x * (1 / sqrt(lanes16 fma-sum of x^2 / n + eps)), then * g (NULL: skipped), then * scale (1: skipped). */
   void (*norm)(const float *x, const float *g, float *y, int n, float eps, float scale);
-  void (*quant_a32)(const float *x, quant_a32 *y, int64_t n);
-  void (*quant_a256)(const float *x, quant_a256 *y, int64_t n);
+  /* By partner format: n values as quant.h says, whole blocks. NULL: F32, which needs none. */
+  void (*quant[QUANT_TYPE_END])(const float *x, void *y, int64_t n);
   void (*add)(const float *a, const float *b, float *y, int64_t n);
   void (*scale)(const float *x, float s, float *y, int64_t n);
   void (*axpy)(float a, const float *x, float *y, int64_t n);                        /* y = fma(a, x, y) */
@@ -88,6 +91,7 @@ void cpu_avx2_row(cpu_kernels *k);
 void cpu_avx512_mm(cpu_kernels *k);
 void cpu_avx512_attn(cpu_kernels *k);
 void cpu_avx512_row(cpu_kernels *k);
+void cpu_avx512bf16_mm(cpu_kernels *k);
 
 /* One row of a weight as f32 (embedding): from row-major blocks or out of panels. */
 void cpu_decode_row(const op_value *w, const void *bytes, int64_t row, float *y);

@@ -2,11 +2,17 @@
  * cascade: each overrides slots of those below. Knows nothing of what kernels do. */
 #include <string.h>
 
-#include "device/cpu/cpu.h"
+#include "device/cpu/mm.h"
 
-static const char *const level_names[CPU_LEVELS] = {[CPU_SCALAR] = "scalar", [CPU_AVX2] = "avx2", [CPU_AVX512] = "avx512"};
+/* What a level overrides of those below it, and its loops of mm.h. */
+typedef struct level_info {
+  const char *name;
+  bool (*present)(void);
+  void (*fill[3])(cpu_kernels *k); /* products, attention, rows; NULL: as below */
+  void (*peak)(cpu_peak *p);
+} level_info;
 
-const char *cpu_level_name(cpu_level level) { return (unsigned)level < CPU_LEVELS ? level_names[level] : "unknown"; }
+static bool always(void) { return true; }
 
 #if defined(CPU_HAVE_X86)
 #include <cpuid.h>
@@ -20,44 +26,55 @@ static uint64_t saved_state(void) {
 
 static bool all(uint64_t have, uint64_t want) { return (have & want) == want; }
 
-static bool x86_present(cpu_level level) {
+static bool has_avx2(void) {
   unsigned a, b, c, d;
   if (!__get_cpuid(1, &a, &b, &c, &d)) return false;
-  const unsigned fma = 1u << 12, osxsave = 1u << 27, avx = 1u << 28, f16c = 1u << 29;
-  if (!all(c, fma | osxsave | avx | f16c)) return false;
-  uint64_t state = saved_state();
-  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
-  const unsigned avx2 = 1u << 5, f = 1u << 16, dq = 1u << 17, bw = 1u << 30, vl = 1u << 31, vnni = 1u << 11;
-  if (!all(state, 0x6) || !all(b, avx2)) return false;
-  return level == CPU_AVX2 || (all(state, 0xe6) && all(b, f | dq | bw | vl) && all(c, vnni));
+  const unsigned fma = 1u << 12, osxsave = 1u << 27, avx = 1u << 28, f16c = 1u << 29, avx2 = 1u << 5;
+  if (!all(c, fma | osxsave | avx | f16c) || !all(saved_state(), 0x6)) return false;
+  return __get_cpuid_count(7, 0, &a, &b, &c, &d) && all(b, avx2);
 }
 
-static void x86_fill(cpu_kernels *k, cpu_level level) {
-  if (level >= CPU_AVX2) {
-    cpu_avx2_mm(k);
-    cpu_avx2_attn(k);
-    cpu_avx2_row(k);
-  }
-  if (level >= CPU_AVX512) {
-    cpu_avx512_mm(k);
-    cpu_avx512_attn(k);
-    cpu_avx512_row(k);
-  }
+static bool has_avx512(void) {
+  unsigned a, b, c, d;
+  if (!has_avx2() || !all(saved_state(), 0xe6) || !__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
+  const unsigned f = 1u << 16, dq = 1u << 17, bw = 1u << 30, vl = 1u << 31, vnni = 1u << 11;
+  return all(b, f | dq | bw | vl) && all(c, vnni);
 }
-#else
-static bool x86_present(cpu_level level) { return (void)level, false; }
-static void x86_fill(cpu_kernels *k, cpu_level level) { (void)k, (void)level; }
+
+static bool has_avx512bf16(void) {
+  unsigned a, b, c, d;
+  if (!has_avx512() || !__get_cpuid_count(7, 0, &a, &b, &c, &d) || a < 1) return false; /* a: the last subleaf */
+  const unsigned bf16 = 1u << 5;
+  return __get_cpuid_count(7, 1, &a, &b, &c, &d) && all(a, bf16);
+}
 #endif
 
+static const level_info levels[CPU_LEVELS] = {
+    [CPU_SCALAR] = {"scalar", always, {cpu_scalar_mm, cpu_scalar_attn, cpu_scalar_row}, cpu_scalar_peak},
+#if defined(CPU_HAVE_X86)
+    [CPU_AVX2] = {"avx2", has_avx2, {cpu_avx2_mm, cpu_avx2_attn, cpu_avx2_row}, cpu_avx2_peak},
+    [CPU_AVX512] = {"avx512", has_avx512, {cpu_avx512_mm, cpu_avx512_attn, cpu_avx512_row}, cpu_avx512_peak},
+    [CPU_AVX512BF16] = {"avx512bf16", has_avx512bf16, {cpu_avx512bf16_mm, NULL, NULL}, cpu_avx512bf16_peak},
+#else
+    [CPU_AVX2] = {.name = "avx2"}, [CPU_AVX512] = {.name = "avx512"}, [CPU_AVX512BF16] = {.name = "avx512bf16"},
+#endif
+};
+
+const char *cpu_level_name(cpu_level level) { return (unsigned)level < CPU_LEVELS ? levels[level].name : "unknown"; }
+
 bool cpu_level_present(cpu_level level) {
-  if (level == CPU_SCALAR) return true;
-  return (unsigned)level < CPU_LEVELS && x86_present(level);
+  return (unsigned)level < CPU_LEVELS && levels[level].present && levels[level].present();
 }
 
 void cpu_kernels_fill(cpu_kernels *k, cpu_level level) {
   memset(k, 0, sizeof *k);
-  cpu_scalar_mm(k);
-  cpu_scalar_attn(k);
-  cpu_scalar_row(k);
-  x86_fill(k, level);
+  for (int l = 0; l <= (int)level; l++)
+    for (size_t i = 0; i < COUNT_OF(levels[l].fill); i++)
+      if (levels[l].fill[i]) levels[l].fill[i](k);
+}
+
+void cpu_level_peak(cpu_level level, cpu_peak *p) {
+  memset(p, 0, sizeof *p);
+  for (int l = 0; l <= (int)level; l++)
+    if (levels[l].peak) levels[l].peak(p);
 }

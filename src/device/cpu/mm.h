@@ -98,11 +98,14 @@ enum { CPU_MM_TAIL = CPU_MM_COLUMNS * CPU_PANEL * (int)sizeof(float) };
 typedef struct cpu_peak {
   int32_t (*int8)(int64_t rounds); /* dot products of int8 in registers, as the level's kernels do them */
   float (*f32)(int64_t rounds);    /* fused multiply-adds in registers */
+  float (*bf16)(int64_t rounds);   /* dot products of pairs of bf16, or what stands for them */
   int32_t (*read)(const void *bytes, size_t n_bytes); /* plain loads; a multiple of 4096 bytes, aligned to 64 */
-  double int8_ops, f32_ops;        /* of a round: a multiply-add is two */
+  double int8_ops, f32_ops, bf16_ops; /* of a round: a multiply-add is two */
 } cpu_peak;
+void cpu_level_peak(cpu_level level, cpu_peak *p); /* detect.c */
 void cpu_scalar_peak(cpu_peak *p);
 void cpu_avx2_peak(cpu_peak *p);
 void cpu_avx512_peak(cpu_peak *p);
+void cpu_avx512bf16_peak(cpu_peak *p);
 
 #endif

@@ -65,8 +65,7 @@ void cpu_run_rows(const cpu_run *r, int i_step, int i_thread) {
 void cpu_put_blocks(const cpu_run *r, const op_value *dst, int64_t t, int64_t c, const float *x, int64_t n) {
   const quant_info *info = &quant_table[dst->type];
   void *y = cpu_row(r, dst, t) + c / info->block * info->bytes;
-  if (dst->type == QUANT_A32) r->device->kernels.quant_a32(x, y, n);
-  else r->device->kernels.quant_a256(x, y, n);
+  r->device->kernels.quant[dst->type](x, y, n);
 }
 
 /* Whole rows, which leave as blocks. */

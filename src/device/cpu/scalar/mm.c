@@ -29,7 +29,7 @@ static float widen(quant_type type, const char *at) {
   uint16_t h;
   if (type == QUANT_F32) return memcpy(&f, at, 4), f;
   memcpy(&h, at, 2);
-  return type == QUANT_F16 ? quant_f16_to_f32(h) : quant_bf16_to_f32(h);
+  return quant_f16_to_f32(h);
 }
 
 static float row_plain(quant_type type, const char *panel, int row, int64_t k, const float *x) {
@@ -44,7 +44,33 @@ static float row_plain(quant_type type, const char *panel, int row, int64_t k, c
 
 static float row_f32(const char *panel, int row, int64_t k, const void *x) { return row_plain(QUANT_F32, panel, row, k, x); }
 static float row_f16(const char *panel, int row, int64_t k, const void *x) { return row_plain(QUANT_F16, panel, row, k, x); }
-static float row_bf16(const char *panel, int row, int64_t k, const void *x) { return row_plain(QUANT_BF16, panel, row, k, x); }
+
+/* ---- bf16: what vdpbf16ps computes ------------------------------------------------------------------------------------- */
+
+static float flushed(float x) { return fabsf(x) < 0x1p-126f ? copysignf(0, x) : x; }
+
+/* fma without subnormals. The product is exact in double, and so is the sum where it is as small as 2^-126, where what becomes zero is
+ * decided by what it is rounded to: at half a unit below. */
+static float fma_flushed(float a, float b, float c) {
+  double sum = (double)a * (double)b + (double)c;
+  return fabs(sum) < 0x1.ffffffp-127 ? (float)copysign(0, sum) : fmaf(a, b, c);
+}
+
+static float bf16_at(const void *p) {
+  uint16_t h;
+  memcpy(&h, p, 2);
+  return flushed(quant_bf16_to_f32(h));
+}
+
+static float row_bf16(const char *panel, int row, int64_t k, const void *x) {
+  float y = 0;
+  for (int64_t i = 0; i < k; i += 2)
+    for (int64_t j = i + 1; j >= i; j--) { /* the odd one first */
+      bool there = j < k;
+      y = fma_flushed(there ? bf16_at(panel + cpu_plain_at(QUANT_BF16, j, row)) : 0, there ? bf16_at((const char *)x + 2 * j) : 0, y);
+    }
+  return y;
+}
 
 /* ---- blocks of 32 --------------------------------------------------------------------------------------------------- */
 
@@ -220,5 +246,6 @@ static int32_t peak_read(const void *bytes, size_t n_bytes) {
 }
 
 void cpu_scalar_peak(cpu_peak *p) {
-  *p = (cpu_peak){.int8 = peak_int8, .f32 = peak_f32, .read = peak_read, .int8_ops = 2.0 * CHAINS, .f32_ops = 16};
+  *p = (cpu_peak){.int8 = peak_int8, .f32 = peak_f32, .bf16 = peak_f32, .read = peak_read, .int8_ops = 2.0 * CHAINS,
+                  .f32_ops = 16, .bf16_ops = 16};
 }

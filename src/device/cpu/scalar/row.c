@@ -36,7 +36,12 @@ static float quant_block(const float *x, int8_t *q, int n) {
   return most < LEAST_BITS ? 0.0f : largest / 127.0f;
 }
 
-static void row_quant_a32(const float *x, quant_a32 *y, int64_t n) {
+static void row_quant_bf16(const float *x, void *y, int64_t n) {
+  for (int64_t i = 0; i < n; i++) ((uint16_t *)y)[i] = quant_f32_to_bf16(x[i]);
+}
+
+static void row_quant_a32(const float *x, void *blocks, int64_t n) {
+  quant_a32 *y = blocks;
   for (int64_t b = 0; b < n / 32; b++) {
     y[b].d = quant_block(x + 32 * b, y[b].q, 32);
     y[b].sum = 0;
@@ -55,7 +60,8 @@ static void sums_of(const int8_t *q, int n, int *sum, int *all) {
 
 static int16_t larger(int a, int b) { return (int16_t)(a > b ? a : b); }
 
-static void row_quant_a256(const float *x, quant_a256 *y, int64_t n) {
+static void row_quant_a256(const float *x, void *blocks, int64_t n) {
+  quant_a256 *y = blocks;
   for (int64_t b = 0; b < n / 256; b++, y++) {
     int sum, all;
     memset(y, 0, sizeof *y);
@@ -112,8 +118,9 @@ static float row_exp_sum(const float *x, float m, float *y, int64_t n) {
 
 void cpu_scalar_row(cpu_kernels *k) {
   k->norm = row_norm;
-  k->quant_a32 = row_quant_a32;
-  k->quant_a256 = row_quant_a256;
+  k->quant[QUANT_BF16] = row_quant_bf16;
+  k->quant[QUANT_A32] = row_quant_a32;
+  k->quant[QUANT_A256] = row_quant_a256;
   k->add = row_add;
   k->scale = row_scale;
   k->axpy = row_axpy;
