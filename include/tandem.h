@@ -126,6 +126,15 @@ TANDEM_API tandem_status tandem_engine_open(tandem_engine **engine, const tandem
 /* Closes an engine. Its sessions must be closed before. NULL is allowed. */
 TANDEM_API void tandem_engine_close(tandem_engine *engine);
 
+/* What a machine can do at most of one kind: tandem_measure_ceiling. */
+typedef enum tandem_ceiling {
+  TANDEM_CEILING_READ, /* reading memory, bytes a second */
+  TANDEM_CEILING_INT8, /* int8 multiply and add, operations a second (two a multiply-add) */
+  TANDEM_CEILING_F32,  /* f32 fused multiply-add, operations a second (two each) */
+  TANDEM_CEILING_BF16  /* the same of pairs of bf16; as f32 where the machine has no instruction for it */
+} tandem_ceiling;
+enum { TANDEM_CEILINGS = TANDEM_CEILING_BF16 + 1 };
+
 typedef struct tandem_engine_info {
   size_t size;            /* set by the caller to sizeof(tandem_engine_info) */
   const char *arch;       /* general.architecture; lives as long as the engine, like the other strings */
@@ -145,6 +154,7 @@ typedef struct tandem_engine_info {
   uint64_t kv_bytes;      /* all K/V pages */
   uint64_t scratch_bytes; /* intermediates, logits, inputs */
   uint64_t macs;          /* multiply-adds of weights for one token with logits */
+  tandem_ceiling arithmetic; /* that of most of them */
   int64_t window;         /* positions that a layer with a sliding window sees; 0 = no layer has one */
   uint64_t cell_bytes, window_cell_bytes; /* K/V that a token reads for each position it sees: in layers that see all, in the others */
   uint64_t cell_macs, window_cell_macs;   /* multiply-adds of attention, likewise */
@@ -393,13 +403,6 @@ TANDEM_API uint64_t tandem_session_hash(const tandem_session *session);
 /* What this machine can do at most, measured now, for about `seconds`, by the engine's threads: an average, to be held
  * against what the engine did just before or after. Evaluates tokens in no sense, but wants the engine for itself as those
  * calls do; the first reading maps a buffer larger than all caches, which the engine keeps. */
-typedef enum tandem_ceiling {
-  TANDEM_CEILING_READ, /* reading memory, bytes a second */
-  TANDEM_CEILING_INT8, /* int8 multiply and add, operations a second (two a multiply-add) */
-  TANDEM_CEILING_F32,  /* f32 fused multiply-add, operations a second (two each) */
-  TANDEM_CEILING_BF16  /* the same of pairs of bf16; as f32 where the machine has no instruction for it */
-} tandem_ceiling;
-
 TANDEM_API tandem_status tandem_measure_ceiling(tandem_engine *engine, tandem_ceiling what, double seconds, double *per_second,
                                                 tandem_error *error);
 

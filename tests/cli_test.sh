@@ -276,7 +276,7 @@ import json
 b = json.load(open('$work/bench.json'))
 assert b['prefill']['tokens'] == 8 and b['decode']['tokens'] == 4
 for part, key in (('prefill', 'tokens_per_second'), ('prefill', 'of_roof'), ('decode', 'tokens_per_second'), ('decode', 'of_roof'), ('decode', 'gb_per_second'),
-                  ('ceilings', 'read_gb_per_second'), ('ceilings', 'int8_tops'), ('ceilings', 'f32_gflops')):
+                  ('ceilings', 'read_gb_per_second'), ('ceilings', 'int8_tops'), ('ceilings', 'f32_gflops'), ('ceilings', 'bf16_gflops')):
     assert b[part][key] > 0, (part, key)
 assert [v['n'] for v in b['verify']] == [2, 3] and all(v['cost'] > 0 and v['tokens_per_second'] > 0 for v in b['verify'])
 assert b['threads'] >= 1 and b['cpu']

@@ -99,7 +99,7 @@ static status run_threads(bench *b, bench_row row, const cli_options *o, const t
     TRY_DONE(time_tokens(b, r, row, BENCH_DECODE, &o->predicts));
     TRY_DONE(time_passes(b, r, row, b->verifies));
   }
-  for (int i = 0; i < BENCH_ROOFS && o->threads == b->threads; i++)
+  for (int i = 0; i < TANDEM_CEILINGS && o->threads == b->threads; i++)
     if (b->rows.ceilings[i] <= 0) TRY_DONE(bench_run_ceiling(r, (tandem_ceiling)i, &b->rows.ceilings[i]));
   if (bench_run_disturbed(r) > b->disturbed) b->disturbed = bench_run_disturbed(r);
 done:

@@ -7,9 +7,8 @@
 #include "cli/cli.h"
 
 typedef enum bench_test { BENCH_PROMPT, BENCH_DECODE, BENCH_VERIFY, BENCH_TESTS } bench_test;
-enum { BENCH_ROOFS = TANDEM_CEILING_F32 + 1 };
 extern const char *const bench_test_names[BENCH_TESTS];
-extern const char *const bench_roof_names[BENCH_ROOFS];
+extern const char *const bench_roof_names[TANDEM_CEILINGS];
 
 /* A number that was not measured is 0. */
 typedef struct bench_row {
@@ -41,7 +40,7 @@ typedef struct bench_rows {
   size_t n, capacity;
   arena *names; /* owned; what the rows borrow, if they come from a file */
   const char *cpu;
-  double ceilings[BENCH_ROOFS]; /* a second; 0 = not measured */
+  double ceilings[TANDEM_CEILINGS]; /* a second; 0 = not measured */
 } bench_rows;
 
 /* ---- bench_rows.c ------------------------------------------------------------------------------------------------- */

@@ -120,7 +120,7 @@ static void print_cell(const bench_rows *rows, const bench_peer *peers, int i, c
 
 static void write_ceilings(const bench_rows *rows) {
   const char *before = "\nceilings: ";
-  for (int i = 0; i < BENCH_ROOFS; i++, before = ", ") {
+  for (int i = 0; i < TANDEM_CEILINGS; i++, before = ", ") {
     bool read = i == TANDEM_CEILING_READ;
     if (rows->ceilings[i] > 0) printf("%s%s %.*f %s", before, bench_roof_names[i], read ? 1 : 3, rows->ceilings[i] / (read ? 1e9 : 1e12), unit_of(i));
   }
@@ -237,6 +237,7 @@ status bench_json(const bench_rows *rows, const bench_peer *peers, int n_peers, 
   json_put_double(&j, "read_gb_per_second", rows->ceilings[TANDEM_CEILING_READ] / 1e9);
   json_put_double(&j, "int8_tops", rows->ceilings[TANDEM_CEILING_INT8] / 1e12);
   json_put_double(&j, "f32_gflops", rows->ceilings[TANDEM_CEILING_F32] / 1e9);
+  json_put_double(&j, "bf16_gflops", rows->ceilings[TANDEM_CEILING_BF16] / 1e9);
   json_put_end_object(&j);
   json_put_double(&j, "disturbed", disturbed);
   json_put_int(&j, "threads", rows->v[rows->n - 1].threads);

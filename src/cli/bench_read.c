@@ -72,7 +72,7 @@ static status read_test(const reader *r, const json_t *o) {
   int64_t n_params;
   int test, roof;
   TRY(get_name(r, o, "test", bench_test_names, BENCH_TESTS, &test));
-  TRY(get_name(r, o, "roof", bench_roof_names, BENCH_ROOFS, &roof));
+  TRY(get_name(r, o, "roof", bench_roof_names, TANDEM_CEILINGS, &roof));
   row.test = (bench_test)test;
   row.roof = (tandem_ceiling)roof;
   TRY(get_text(r, o, "model", &row.model));

@@ -7,7 +7,8 @@
 #include <string.h>
 
 const char *const bench_test_names[BENCH_TESTS] = {[BENCH_PROMPT] = "prompt", [BENCH_DECODE] = "decode", [BENCH_VERIFY] = "verify"};
-const char *const bench_roof_names[BENCH_ROOFS] = {[TANDEM_CEILING_READ] = "read", [TANDEM_CEILING_INT8] = "int8", [TANDEM_CEILING_F32] = "f32"};
+const char *const bench_roof_names[TANDEM_CEILINGS] = {
+    [TANDEM_CEILING_READ] = "read", [TANDEM_CEILING_INT8] = "int8", [TANDEM_CEILING_F32] = "f32", [TANDEM_CEILING_BF16] = "bf16"};
 
 #define NUMBER(member) {#member, offsetof(bench_row, member)}
 const bench_number bench_numbers[BENCH_NUMBERS] = {
@@ -94,7 +95,7 @@ status bench_rows_ceilings(bench_rows *rows, error *err) {
   TRY(base_alloc_array(&memory, rows->n, sizeof(double), "medians", err));
   for (size_t i = 0; i < rows->n; i++)
     if (rows->v[i].threads > threads) threads = rows->v[i].threads;
-  for (int roof = 0; roof < BENCH_ROOFS; roof++) {
+  for (int roof = 0; roof < TANDEM_CEILINGS; roof++) {
     double *values = memory;
     size_t n = 0;
     for (size_t i = 0; i < rows->n; i++) {

@@ -1,8 +1,7 @@
 /* bench_time: speed, held against roofs measured between the stretches of the same run.
  *
  *   prompt    2 (n (macs - head) + head) operations for n tokens: every multiply-add of weights is two; the head (n_embd x n_vocab)
- *             is needed for the last token only. The peak is that of int8, or that of f32 if the weights take two bytes or
- *             more each
+ *             is needed for the last token only. The peak is that of int8, bf16 or f32: what most of them are
  *   decode    bytes of weights and of the keys and values that a token reads, at the speed of reading memory
  *   verify    the slower of the two for a pass over n tokens with all their logits: reading once, or n times the arithmetic
  *
@@ -25,7 +24,7 @@ static const double slice_seconds = 0.002, ceiling_seconds = 0.008, longest_ceil
 static const double agreement = 0.97, disturbed = 0.7; /* of the best slice */
 
 typedef struct roofs {
-  double at[BENCH_ROOFS]; /* by tandem_ceiling, a second; 0 = not needed */
+  double at[TANDEM_CEILINGS]; /* by tandem_ceiling, a second; 0 = not needed */
 } roofs;
 
 struct bench_run {
@@ -76,7 +75,7 @@ double bench_run_disturbed(const bench_run *r) { return r->n_slices ? (double)r-
 
 /* kinds: bits 1 << tandem_ceiling. */
 static status measure_roofs(bench_run *r, unsigned kinds, roofs *to) {
-  for (int i = 0; i < BENCH_ROOFS; i++) {
+  for (int i = 0; i < TANDEM_CEILINGS; i++) {
     to->at[i] = 0;
     if (kinds & 1u << i) TRY(bench_run_ceiling(r, (tandem_ceiling)i, &to->at[i]));
   }
@@ -89,11 +88,6 @@ static double median_roof(const bench_run *r, int what, size_t n) {
   double v[MAX_STRETCHES + 1];
   for (size_t i = 0; i < n; i++) v[i] = r->roofs[i].at[what];
   return cli_median(v, n);
-}
-
-static tandem_ceiling arithmetic_of(const bench_run *r) {
-  bool floats = r->info.n_params && (double)r->info.weight_bytes / (double)r->info.n_params >= 1.9;
-  return floats ? TANDEM_CEILING_F32 : TANDEM_CEILING_INT8;
 }
 
 /* Positions that n tokens behind the context see, on average; through a window if it is not 0. */
@@ -208,7 +202,7 @@ static void fill_row(bench_row *row, double per_token, double ceiling) {
 status bench_run_tokens(bench_run *r, bench_row *row) {
   bool prompt = row->test == BENCH_PROMPT;
   work w = work_of(r, row->n, prompt);
-  row->roof = prompt ? arithmetic_of(r) : TANDEM_CEILING_READ;
+  row->roof = prompt ? r->info.arithmetic : TANDEM_CEILING_READ;
   unsigned kinds = 1u << row->roof | (prompt ? 1u << TANDEM_CEILING_F32 : 0);
   double per_token = prompt ? w.ops : w.bytes, start;
   int64_t done = 0, wanted = row->n * r->o->repetitions;
@@ -252,7 +246,7 @@ static double slower_roof(const work *w, double read, double arithmetic, double 
 }
 
 static void fill_pass(const bench_run *r, int i_pass, size_t rounds, bench_row *row) {
-  tandem_ceiling arithmetic = arithmetic_of(r);
+  tandem_ceiling arithmetic = r->info.arithmetic;
   work w = work_of(r, row->n, false), one = work_of(r, 1, false);
   double read = median_roof(r, TANDEM_CEILING_READ, rounds + 1), ops = median_roof(r, (int)arithmetic, rounds + 1);
   double f32 = median_roof(r, TANDEM_CEILING_F32, rounds + 1), seconds[MAX_ROUNDS];
@@ -268,7 +262,7 @@ static void fill_pass(const bench_run *r, int i_pass, size_t rounds, bench_row *
 /* Shares of the round between two measurements of the roofs. */
 static void add_shares(bench_run *r, const bench_row *rows, int n, size_t round) {
   const roofs *beside = &r->roofs[round];
-  double read = between(beside, TANDEM_CEILING_READ), ops = between(beside, (int)arithmetic_of(r)), f32 = between(beside, TANDEM_CEILING_F32);
+  double read = between(beside, TANDEM_CEILING_READ), ops = between(beside, (int)r->info.arithmetic), f32 = between(beside, TANDEM_CEILING_F32);
   bool reads;
   for (int i = 0; i < n; i++) {
     work w = work_of(r, rows[i].n, false);
@@ -279,7 +273,7 @@ static void add_shares(bench_run *r, const bench_row *rows, int n, size_t round)
 }
 
 status bench_run_passes(bench_run *r, bench_row *rows, int n) {
-  unsigned kinds = 1u << TANDEM_CEILING_READ | 1u << arithmetic_of(r) | 1u << TANDEM_CEILING_F32;
+  unsigned kinds = 1u << TANDEM_CEILING_READ | 1u << r->info.arithmetic | 1u << TANDEM_CEILING_F32;
   double before, after, end;
   size_t k = 0;
   for (int i = 0; i < n; i++) TRY(time_pass(r, rows[i].n, &before)); /* warms up */

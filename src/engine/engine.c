@@ -200,7 +200,7 @@ tandem_status tandem_engine_get_info(const tandem_engine *e, tandem_engine_info 
       .n_context = p->limits.n_context, .n_context_train = e->model->keys.n_context, .has_vocab = e->tokens != NULL,
       .n_params = e->model->n_params, .weight_bytes = e->model->weight_bytes, .kv_bytes = kv_bytes(p), .scratch_bytes = scratch_bytes(p),
       .peak_bytes = e->fit.sum.peak};
-  plan_cost(p, &info->read_bytes, &info->macs);
+  plan_cost(p, &info->read_bytes, &info->macs, &info->arithmetic);
   add_attention(p, info);
   info->draft_kind = info->draft_name = "";
   info->draft_off = e->draft.off;

@@ -117,5 +117,7 @@ static inline int64_t op_rows_of(const op_value *v, const op_batch *b) { return 
  * the attention's dependence on the position (n_positions cells are seen). Bytes of weights it reads. */
 double op_flops(const op_step *s, const op_value *values, int64_t n_tokens, int64_t n_outputs, int64_t n_positions);
 double op_weight_bytes(const op_step *s, const op_value *values, int64_t n_tokens);
+/* What products with weights of that type are made of. */
+tandem_ceiling op_arithmetic(quant_type weights);
 
 #endif

@@ -85,8 +85,8 @@ status plan_run(const plan *p, const device_ops *ops, device *d, const device_bi
 /* Steps, shapes, bytes, flops and offsets for a batch of n_tokens with one row of logits. */
 status plan_explain(const plan *p, const device_info *device, int32_t n_tokens, bool json, text *out, error *err);
 
-/* Bytes of weights read for one token, and multiply-adds of weights for one token with logits. */
-void plan_cost(const plan *p, uint64_t *read_bytes, uint64_t *macs);
+/* Bytes of weights read for one token, multiply-adds of weights for one token with logits, and what most of these are. */
+void plan_cost(const plan *p, uint64_t *read_bytes, uint64_t *macs, tandem_ceiling *arithmetic);
 
 /* ---- fit.c: which limits the memory allows ----------------------------------------------------------------------- */
 

@@ -138,11 +138,6 @@ static void bench_type(const bench_level *l, quant_type type) {
   bench_close(&d);
 }
 
-static tandem_ceiling roof_of(quant_type t) {
-  if (quant_find(t)->block > 1) return TANDEM_CEILING_INT8;
-  return t == QUANT_BF16 ? TANDEM_CEILING_BF16 : TANDEM_CEILING_F32;
-}
-
 /* below: kernels that are measured as those of another level, or NULL. */
 static void bench_level_of(const cpu_kernels *k, const cpu_kernels *below, cpu_level level, quant_type only) {
   printf("%s, one thread: GMAC/s in cache and share of the peak, by columns; one column from memory, share of only reading\n",
@@ -152,7 +147,7 @@ static void bench_level_of(const cpu_kernels *k, const cpu_kernels *below, cpu_l
   printf("    peak    GB/s       read\n");
   for (int t = 0; t < QUANT_TYPE_END; t++) {
     if (!k->mm[t] || (below && below->mm[t] == k->mm[t]) || (only != QUANT_TYPE_END && only != (quant_type)t)) continue;
-    bench_level l = {.mm = k->mm[t], .roof = roof_of((quant_type)t)};
+    bench_level l = {.mm = k->mm[t], .roof = op_arithmetic((quant_type)t)};
     cpu_level_peak(level, &l.peak);
     bench_type(&l, (quant_type)t);
   }
