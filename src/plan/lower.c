@@ -33,15 +33,22 @@ static int32_t add_value(plan_builder *b, const op_value *v) {
   return p->n_values++;
 }
 
+/* Bytes from row to row: whole cache lines, but not a multiple of half a page, or the same k of all rows would meet in one or two sets
+ * of the first level cache. */
+static size_t row_stride(size_t row) {
+  size_t stride = size_align(row, 64);
+  return stride % 2048 ? stride : stride + 64;
+}
+
 int32_t plan_value(plan_builder *b, const char *name, op_rows by, quant_type type, int64_t cols) {
   int64_t rows = by == OP_OUTPUTS ? b->p->limits.max_outputs : b->p->limits.max_tokens;
   size_t row = op_row_bytes(type, cols), extent;
   if (b->st) return -1;
-  if (row == 0 || !size_mul(size_align(row, 64), (size_t)rows, &extent))
+  if (row == 0 || !size_mul(row_stride(row), (size_t)rows, &extent))
     return fail(b, base_fail(b->err, TANDEM_ERROR_UNSUPPORTED, name, "%s: rows of %lld %s values cannot be made", name, (long long)cols,
                              quant_table[type].name));
   return add_value(b, &(op_value){.name = name, .home = OP_SCRATCH, .by = by, .type = type, .rows = rows, .cols = cols, .n_slabs = 1,
-                                  .slab = extent, .stride = size_align(row, 64), .extent = extent, .view_of = -1});
+                                  .slab = extent, .stride = row_stride(row), .extent = extent, .view_of = -1});
 }
 
 int32_t plan_view(plan_builder *b, const char *name, int32_t of, int64_t first, int64_t cols) {
