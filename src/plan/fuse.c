@@ -115,7 +115,6 @@ bool plan_same_rows(const plan *p, const op_step *a, const op_step *b) {
 /* True if step b must not start before every thread is done with step a. */
 static bool depends(const plan *p, const op_step *a, const op_step *b) {
   if (plan_same_rows(p, a, b)) return false;
-  if (a->op == OP_MMX && b->op == OP_MMX) return true; /* one area for the lists of columns */
   if (a->op == OP_STORE) return b->op == OP_ATTEND && b->cache == a->cache;
   if (a->dst < 0) return false;
   int32_t root = plan_root(p, a->dst);

@@ -90,6 +90,18 @@ void cpu_matrix_unit(const cpu_matrix *m, int64_t p0, int64_t n_panels, const vo
 int cpu_matrix_columns(size_t row_bytes);
 /* Panels of a unit: about 100 us of work, but enough units that the last ones do not keep the other threads waiting. */
 int64_t cpu_matrix_group(const cpu_matrix *m, int64_t n_columns, int64_t n_blocks, int n_threads);
+
+/* Few columns: reading is the work. Each thread goes through most of its slab of n at once, then all of them share what is left in small
+ * spans, because no two cores read equally fast. */
+enum { CPU_FEW_COLUMNS = 16 };
+typedef struct cpu_spans {
+  pool_counter *claims;
+  int64_t n; /* of what is split */
+  int i_thread, n_threads;
+  bool begun;
+} cpu_spans;
+/* The next span of this thread, perhaps empty; false: there is none. */
+bool cpu_next_span(cpu_spans *s, int64_t *from, int64_t *to);
 enum { CPU_MM_TAIL = CPU_MM_COLUMNS * CPU_PANEL * (int)sizeof(float) };
 
 /* ---- loops that show what a level can do (ceilings.c) ----------------------------------------------------------------- */

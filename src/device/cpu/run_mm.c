@@ -8,8 +8,6 @@
 
 #include "device/cpu/mm.h"
 
-enum { FEW_COLUMNS = 16 };
-
 static int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
 static int64_t max_of(int64_t a, int64_t b) { return a > b ? a : b; }
 
@@ -59,25 +57,16 @@ int64_t cpu_matrix_group(const cpu_matrix *m, int64_t n_columns, int64_t n_block
   return max_of(1, min_of(by_time, by_share));
 }
 
-/* Few columns: each thread goes through most of its slab at once, then all of them share what is left in small spans, because no two
- * cores read equally fast. */
-enum { TAIL = 4, SPANS = 8 }; /* a slab's share that is left, and in how many spans */
+/* A slab's share that is left to all, and in how many spans. */
+enum { TAIL = 4, SPANS = 8 };
 
-typedef struct spans {
-  pool_counter *claims;
-  int64_t n; /* of what is split */
-  int i_thread, n_threads;
-  bool begun;
-} spans;
-
-static int64_t slab_start(const spans *s, int i) { return s->n * i / s->n_threads; }
-static int64_t tail_start(const spans *s, int i) {
+static int64_t slab_start(const cpu_spans *s, int i) { return s->n * i / s->n_threads; }
+static int64_t tail_start(const cpu_spans *s, int i) {
   int64_t end = slab_start(s, i + 1);
   return s->n_threads == 1 ? end : end - (end - slab_start(s, i)) / TAIL;
 }
 
-/* The next span of this thread, perhaps empty; false: there is none. */
-static bool next_span(spans *s, int64_t *from, int64_t *to) {
+bool cpu_next_span(cpu_spans *s, int64_t *from, int64_t *to) {
   if (!s->begun) {
     s->begun = true;
     *from = slab_start(s, s->i_thread);
@@ -120,9 +109,9 @@ void cpu_run_mm(const cpu_run *r, int i_step, int i_thread) {
                .tail = (float *)(void *)(r->work + (size_t)i_thread * r->work_stride)};
   int64_t n = op_rows_of(p.dst, r->batch), n_panels = p.m.n_panels;
   int n_threads = r->device->n_threads;
-  if (n <= FEW_COLUMNS) {
-    spans s = {&r->counters[i_step], n_panels, i_thread, n_threads, false};
-    for (int64_t p0, p1; n > 0 && next_span(&s, &p0, &p1);)
+  if (n <= CPU_FEW_COLUMNS) {
+    cpu_spans s = {&r->counters[i_step], n_panels, i_thread, n_threads, false};
+    for (int64_t p0, p1; n > 0 && cpu_next_span(&s, &p0, &p1);)
       if (p0 < p1) product_unit(&p, p0, p1 - p0, 0, (int)n);
     return;
   }
@@ -179,9 +168,9 @@ void cpu_run_mmglu(const cpu_run *r, int i_step, int i_thread) {
              (float *)(void *)(r->work + (size_t)i_thread * r->work_stride)};
   int64_t n = op_rows_of(a.dst, r->batch), n_panels = a.gate.n_panels;
   int64_t grain = (quant_table[a.dst->type].block + CPU_PANEL - 1) / CPU_PANEL; /* panels of a block of dst */
-  if (n <= FEW_COLUMNS) {
-    spans of = {&r->counters[i_step], (n_panels + grain - 1) / grain, i_thread, r->device->n_threads, false};
-    for (int64_t p0, p1; n > 0 && next_span(&of, &p0, &p1);) gated_units(&a, grain * p0, min_of(grain * p1, n_panels), 0, (int)n);
+  if (n <= CPU_FEW_COLUMNS) {
+    cpu_spans of = {&r->counters[i_step], (n_panels + grain - 1) / grain, i_thread, r->device->n_threads, false};
+    for (int64_t p0, p1; n > 0 && cpu_next_span(&of, &p0, &p1);) gated_units(&a, grain * p0, min_of(grain * p1, n_panels), 0, (int)n);
     return;
   }
   int64_t most = min_of(cpu_matrix_columns(a.x->stride), GLU_COLUMNS), n_blocks = (n + most - 1) / most, block = (n + n_blocks - 1) / n_blocks;

@@ -93,40 +93,70 @@ static void slot_columns(const slot_rows *a, const int32_t *slots, int n, const 
   }
 }
 
-void cpu_run_mmx(const cpu_run *r, int i_step, int i_thread) {
-  const op_step *s = &r->program->steps[i_step];
-  const op_value *v = r->program->values, *dst = &v[s->dst], *src = &v[s->src[0]], *w = &v[s->src[1]], *route = &v[s->src[2]];
-  int64_t n = op_rows_of(dst, r->batch);
-  char *work = r->work + (size_t)i_thread * r->work_stride;
-  expert_lists l = {.start = (int32_t *)(void *)(work + CPU_MM_TAIL)};
-  int32_t *fill = l.start + w->n_slabs + 1;
-  l.slots = fill + w->n_slabs + 1;
-  sort_slots(&l, fill, cpu_at(r, route), route->stride, n, s->n_used, w->n_slabs);
+/* One MMX on one thread. */
+typedef struct by_expert {
+  const op_value *w;
+  const char *panels; /* of expert 0 */
+  cpu_matrix m;
+  expert_lists lists;
+  slot_rows rows;
+  float *tail;
+} by_expert;
 
-  slot_rows a = {cpu_at(r, src), cpu_at(r, dst), src->stride, dst->stride,
-                 src->cols == w->cols ? 0 : op_row_bytes(src->type, w->cols), sizeof(float) * (size_t)w->rows, s->n_used};
-  cpu_matrix m = cpu_matrix_of(r, w, 0, NULL);
-  int64_t n_active = 0, most = cpu_matrix_columns(op_row_bytes(src->type, w->cols));
-  for (int64_t e = 0; e < w->n_slabs; e++) n_active += l.start[e + 1] > l.start[e];
-  if (!n_active) return;
-  int64_t mean = (n * s->n_used + n_active - 1) / n_active;
-  int64_t group = cpu_matrix_group(&m, min_of(mean, most), n_active, r->device->n_threads), n_groups = (m.n_panels + group - 1) / group;
-  /* Units are numbered by expert, then block of its columns, then group of panels. A thread's claims only grow, so it
-   * walks the experts once: `base` is the first unit of expert e. */
-  int64_t u = pool_claim(&r->counters[i_step], 1), base = 0;
-  for (int64_t e = 0; e < w->n_slabs; e++) {
-    int64_t n_cols = l.start[e + 1] - l.start[e], end = base + (n_cols + most - 1) / most * n_groups;
-    m.panels = cpu_at(r, w) + (size_t)e * w->slab;
-    for (; u < end; u = pool_claim(&r->counters[i_step], 1)) {
-      const void *xs[CPU_MM_COLUMNS];
-      float *ys[CPU_MM_COLUMNS];
+/* Panels p0 .. p0 + n_panels - 1 of an expert for n_cols of its slots from c0 on. */
+static void expert_unit(by_expert *a, int64_t expert, int64_t p0, int64_t n_panels, int64_t c0, int n_cols) {
+  const void *xs[CPU_MM_COLUMNS];
+  float *ys[CPU_MM_COLUMNS];
+  slot_columns(&a->rows, a->lists.slots + a->lists.start[expert] + c0, n_cols, xs, ys);
+  a->m.panels = a->panels + (size_t)expert * a->w->slab;
+  cpu_matrix_unit(&a->m, p0, n_panels, xs, ys, NULL, n_cols, a->tail);
+}
+
+/* Few tokens: the panels of all experts in use are one row of panels, of which each thread reads slabs. */
+static void few_slots(by_expert *a, const int32_t *active, int64_t n_active, cpu_spans s) {
+  s.n = n_active * a->m.n_panels;
+  for (int64_t q, end; cpu_next_span(&s, &q, &end);)
+    for (int64_t n; q < end; q += n) {
+      int64_t expert = active[q / a->m.n_panels], p0 = q % a->m.n_panels;
+      n = min_of(end - q, a->m.n_panels - p0);
+      expert_unit(a, expert, p0, n, 0, a->lists.start[expert + 1] - a->lists.start[expert]);
+    }
+}
+
+/* Many: threads claim units, which are numbered by expert, then block of its columns, then group of panels. A thread's claims only
+ * grow, so it walks the experts once: `base` is the first unit of an expert. */
+static void many_slots(by_expert *a, const int32_t *active, int64_t n_active, int64_t most, const cpu_spans *s) {
+  const expert_lists *l = &a->lists;
+  int64_t mean = (l->start[a->w->n_slabs] + n_active - 1) / n_active, n_panels = a->m.n_panels;
+  int64_t group = cpu_matrix_group(&a->m, min_of(mean, most), n_active, s->n_threads), n_groups = (n_panels + group - 1) / group;
+  int64_t u = pool_claim(s->claims, 1), base = 0;
+  for (int64_t i = 0; i < n_active; i++) {
+    int64_t e = active[i], n_cols = l->start[e + 1] - l->start[e], end = base + (n_cols + most - 1) / most * n_groups;
+    for (; u < end; u = pool_claim(s->claims, 1)) {
       int64_t c0 = (u - base) / n_groups * most, p0 = (u - base) % n_groups * group;
-      int n_block = (int)min_of(most, n_cols - c0);
-      slot_columns(&a, l.slots + l.start[e] + c0, n_block, xs, ys);
-      cpu_matrix_unit(&m, p0, min_of(group, m.n_panels - p0), xs, ys, NULL, n_block, (float *)(void *)work);
+      expert_unit(a, e, p0, min_of(group, n_panels - p0), c0, (int)min_of(most, n_cols - c0));
     }
     base = end;
   }
+}
+
+void cpu_run_mmx(const cpu_run *r, int i_step, int i_thread) {
+  const op_step *s = &r->program->steps[i_step];
+  const op_value *v = r->program->values, *dst = &v[s->dst], *src = &v[s->src[0]], *w = &v[s->src[1]], *route = &v[s->src[2]];
+  int64_t n = op_rows_of(dst, r->batch), n_active = 0;
+  char *work = r->work + (size_t)i_thread * r->work_stride;
+  by_expert a = {w, cpu_at(r, w), cpu_matrix_of(r, w, 0, NULL), {.start = (int32_t *)(void *)(work + CPU_MM_TAIL)},
+                 {cpu_at(r, src), cpu_at(r, dst), src->stride, dst->stride, src->cols == w->cols ? 0 : op_row_bytes(src->type, w->cols),
+                  sizeof(float) * (size_t)w->rows, s->n_used}, (float *)(void *)work};
+  int32_t *start = a.lists.start, *active = start + w->n_slabs + 1;
+  a.lists.slots = active + w->n_slabs + 1;
+  sort_slots(&a.lists, active, cpu_at(r, route), route->stride, n, s->n_used, w->n_slabs);
+  for (int32_t e = 0; e < w->n_slabs; e++)
+    if (start[e + 1] > start[e]) active[n_active++] = e;
+  if (!n_active) return;
+  cpu_spans spans = {.claims = &r->counters[i_step], .i_thread = i_thread, .n_threads = r->device->n_threads};
+  if (n <= CPU_FEW_COLUMNS) few_slots(&a, active, n_active, spans);
+  else many_slots(&a, active, n_active, cpu_matrix_columns(op_row_bytes(src->type, w->cols)), &spans);
 }
 
 /* Lists are each thread's own, in cpu_mm_work. */
