@@ -427,14 +427,16 @@ typedef struct attention {
   int n_heads, n_kv, k_dim, v_dim, window;
   float cap;
   quant_type k_type, v_type;
+  bool sinks;
 } attention;
 
 static const attention attentions[] = {
-    {"grouped", 4, 2, 64, 64, 0, 0, QUANT_F16, QUANT_F16},
-    {"one K/V head, 40 queries", 40, 1, 16, 16, 0, 0, QUANT_F32, QUANT_BF16},
-    {"window", 6, 2, 32, 48, 100, 0, QUANT_BF16, QUANT_F16},
-    {"window over blocks, soft cap", 2, 2, 32, 32, 300, 2, QUANT_Q8_0, QUANT_Q8_0},
-    {"odd dimensions", 2, 1, 20, 24, 0, 0, QUANT_F16, QUANT_F32},
+    {"grouped", 4, 2, 64, 64, 0, 0, QUANT_F16, QUANT_F16, false},
+    {"one K/V head, 40 queries", 40, 1, 16, 16, 0, 0, QUANT_F32, QUANT_BF16, false},
+    {"window", 6, 2, 32, 48, 100, 0, QUANT_BF16, QUANT_F16, false},
+    {"window over blocks, soft cap", 2, 2, 32, 32, 300, 2, QUANT_Q8_0, QUANT_Q8_0, false},
+    {"odd dimensions", 2, 1, 20, 24, 0, 0, QUANT_F16, QUANT_F32, false},
+    {"sinks", 6, 2, 32, 32, 300, 0, QUANT_F16, QUANT_Q8_0, true},
 };
 
 typedef struct story { /* what all runs are given, and what the first one found */
@@ -462,7 +464,10 @@ static void end_story(story *s) {
   free(s->o);
 }
 
-/* Values: 0 k, 1 v, 2 q, 3 result; steps STORE and ATTEND. */
+/* Below, among and above the scores. */
+static float sink_of(int head) { return 3.0f * (float)(head - 2); }
+
+/* Values: 0 k, 1 v, 2 q, 3 result, 4 sinks; steps STORE and ATTEND. */
 static void make_attention(fixture *f, const attention *a) {
   static const int32_t tables[SEQUENCES][3] = {{5, 2, 0}, {1, 6, 3}};
   reset(f);
@@ -495,7 +500,9 @@ static void make_attention(fixture *f, const attention *a) {
                           .n_heads = a->n_heads,
                           .sync = true};
   f->p.n_steps = 2;
+  if (a->sinks) f->steps[1].src[1] = add_value(f, OP_FIXED, QUANT_F32, a->n_heads, 0);
   f->scratch = aligned(f->scratch_bytes);
+  for (int h = 0; h < a->n_heads && a->sinks; h++) row_of(f, 4, 0)[h] = sink_of(h);
   for (int i = 0; i < SEQUENCES; i++) f->tables[i] = tables[i];
   f->batch.tables[0] = f->tables;
 }
@@ -542,7 +549,7 @@ static double worst_of_head(const story *s, const float *k, const float *v, int 
       first = a->window && position >= a->window ? position - a->window + 1 : 0;
   const float *q = s->q + ((size_t)(i_seq * POSITIONS + position) * (size_t)a->n_heads + (size_t)head) * (size_t)a->k_dim;
   const float *o = s->o + ((size_t)(i_seq * POSITIONS + position) * (size_t)a->n_heads + (size_t)head) * (size_t)a->v_dim;
-  double p[POSITIONS], sum = 0, worst = 0;
+  double p[POSITIONS], sum = a->sinks ? exp((double)sink_of(head)) : 0, worst = 0;
   for (int j = first; j <= position; j++) {
     const float *row = k + ((size_t)(i_seq * POSITIONS + j) * (size_t)a->n_kv + (size_t)kv) * (size_t)a->k_dim;
     double x = 0;

@@ -228,6 +228,7 @@ static status rule_attend(const proof *c) {
   if (c->s->behind && k->window == 1) return refuse(c, "q", "window", k->window, 2); /* it would see nothing */
   WANT("q", "columns", src(c, 0)->cols, (int64_t)c->s->n_heads * k->k_dim);
   WANT("dst", "columns", dst(c)->cols, (int64_t)c->s->n_heads * k->v_dim);
+  if (has(c, 1)) TRY(vector_f32(c, "s", src(c, 1), c->s->n_heads));
   return TANDEM_OK;
 }
 
@@ -314,9 +315,8 @@ static status check_experts(const proof *c) {
 }
 
 static bool optional(const op_step *s, int k) {
-  static const int first_optional[OP_COUNT] = {[OP_NORM] = 1, [OP_MM] = 2, [OP_ANGLES] = 0, [OP_SCALE] = 1, [OP_MIX] = 2};
-  bool may = s->op == OP_NORM || s->op == OP_MM || s->op == OP_ANGLES || s->op == OP_SCALE || s->op == OP_MIX;
-  return may && k >= first_optional[s->op];
+  static const int n_needed[OP_COUNT] = {[OP_NORM] = 1, [OP_MM] = 2, [OP_SCALE] = 1, [OP_MIX] = 2, [OP_ATTEND] = 1};
+  return (n_needed[s->op] || s->op == OP_ANGLES) && k >= n_needed[s->op];
 }
 
 static status check_step(const proof *c) {

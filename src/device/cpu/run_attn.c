@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "device/cpu/cpu.h"
+#include "device/cpu/scalar/math.h"
 
 enum {
   TILE_COLUMNS = 36,       /* most columns of a tile: 36 KiB of scores, six of the kernels' tiles; 5 % faster than 32 */
@@ -70,6 +71,7 @@ typedef struct attend {
   const op_step *s;
   const op_cache *c;
   const op_value *q, *dst;
+  const float *sinks; /* [n_heads] or NULL */
   int group;      /* query heads of a KV head */
   int tile_heads; /* query heads of a tile */
   int head_tiles; /* tiles that share a KV head */
@@ -148,7 +150,8 @@ static attend attend_of(const cpu_run *r, int i_step, int i_thread) {
               .s = s,
               .c = &r->program->caches[s->cache],
               .q = &r->program->values[s->src[0]],
-              .dst = &r->program->values[s->dst]};
+              .dst = &r->program->values[s->dst],
+              .sinks = s->src[1] >= 0 ? (const float *)(const void *)cpu_at(r, &r->program->values[s->src[1]]) : NULL};
   char *work = r->work + (size_t)i_thread * r->work_stride;
   a.group = s->n_heads / a.c->n_heads;
   a.o_stride = row_floats(a.c->v_dim);
@@ -175,6 +178,8 @@ typedef struct tile {
   float *dst[TILE_COLUMNS];
 } tile;
 
+static int head_of(const tile *t, int c) { return t->first_head + c % t->n_heads; }
+
 /* Tiles of the last tokens come first: they see most, and the last units should be small. */
 static void tile_at(const attend *a, int64_t i, tile *t) {
   const op_batch *b = a->r->batch;
@@ -189,7 +194,7 @@ static void tile_at(const attend *a, int64_t i, tile *t) {
   t->first_block = first_block(a, t->chunk);
   t->n_blocks = n_blocks(a, t->chunk);
   for (int c = 0; c < t->n_cols; c++) {
-    size_t token = (size_t)(t->chunk->first + c / t->n_heads), head = (size_t)(t->first_head + c % t->n_heads);
+    size_t token = (size_t)(t->chunk->first + c / t->n_heads), head = (size_t)head_of(t, c);
     t->q[c] = (const float *)(void *)(cpu_at(a->r, a->q) + token * a->q->stride) + head * (size_t)a->c->k_dim;
     t->dst[c] = (float *)(void *)(cpu_at(a->r, a->dst) + token * a->dst->stride) + head * (size_t)a->c->v_dim;
   }
@@ -239,8 +244,15 @@ static void join(const attend *a, float *o, float *m, float *l, const float *o_b
   }
 }
 
-static void finish(const attend *a, const float *o, float l, float *dst) {
-  a->r->device->kernels.scale(o, 1.0f / l, dst, a->c->v_dim);
+/* A sink is the last block of its head: one score, whose value is zero. */
+static void finish(const attend *a, int head, const float *o, float m, float l, float *dst) {
+  float part = 1;
+  if (a->sinks) {
+    float most = math_max(m, a->sinks[head]);
+    part = math_exp(m - most);
+    l = fmaf(l, part, math_exp(a->sinks[head] - most));
+  }
+  a->r->device->kernels.scale(o, part / l, dst, a->c->v_dim);
 }
 
 static void attend_tile(const attend *a, int64_t i) {
@@ -258,7 +270,7 @@ static void attend_tile(const attend *a, int64_t i) {
     attend_block(a, &t, i_block, next, b ? o_block : o, b ? m_block : m, b ? l_block : l);
     for (int c = 0; b && c < t.n_cols; c++) join(a, o[c], &m[c], &l[c], o_block[c], m_block[c], l_block[c]);
   }
-  for (int c = 0; c < t.n_cols; c++) finish(a, o[c], l[c], t.dst[c]);
+  for (int c = 0; c < t.n_cols; c++) finish(a, head_of(&t, c), o[c], m[c], l[c], t.dst[c]);
 }
 
 /* ---- few tiles ------------------------------------------------------------------------------------------------------ */
@@ -337,9 +349,9 @@ static void join_units(const attend *a, const slots *s, int i_thread, int64_t b0
     int64_t end = (b0 > 0) + min_of(b1, t.n_blocks) - b0;
     for (int c = 0; c < t.n_cols; c++) {
       if ((i * t.n_cols + c) % a->r->device->n_threads != i_thread) continue;
-      float *first = s->first + i * s->tile + c * s->column;
+      float *first = s->first + i * s->tile + c * s->column, *m = first + a->o_stride, *l = m + 1;
       join_slots(a, s, first, 1, end);
-      if (b1 == a->most_blocks) finish(a, first, first[a->o_stride + 1], t.dst[c]);
+      if (b1 == a->most_blocks) finish(a, head_of(&t, c), first, *m, *l, t.dst[c]);
     }
   }
 }
