@@ -158,6 +158,7 @@ typedef struct tandem_engine_info {
   int64_t window;         /* positions that a layer with a sliding window sees; 0 = no layer has one */
   uint64_t cell_bytes, window_cell_bytes; /* K/V that a token reads for each position it sees: in layers that see all, in the others */
   uint64_t cell_macs, window_cell_macs;   /* multiply-adds of attention, likewise */
+  tandem_ceiling cell_arithmetic;         /* that of the keys */
   uint64_t peak_bytes;    /* resident bytes of the process at its peak, as predicted, with all cells in use */
   const char *draft_kind; /* "shared", "model", or "" without a drafter that is a model */
   const char *draft_name; /* its general.name, or "" */

@@ -5,7 +5,8 @@
  *   decode    bytes of weights and of the keys and values that a token reads, at the speed of reading memory
  *   verify    the slower of the two for a pass over n tokens with all their logits: reading once, or n times the arithmetic
  *
- * Prompts and passes are held against a second roof as well, in which attention is computed at the peak of f32, as it is.
+ * Prompts and passes are held against a second roof as well, in which attention is computed at its own peak: f32, or bf16
+ * if keys are.
  * Memory and clock of a shared machine change within seconds, so nothing is compared with another minute:
  *   ceilings, stretch, ceilings, .. ceilings   a stretch's share is of the mean of the ceilings on its two sides
  *   1, 2, 1, 4, 1, 8, 1, 16, 1, ..             a pass's cost is in the mean of the single ones on its two sides
@@ -203,7 +204,7 @@ status bench_run_tokens(bench_run *r, bench_row *row) {
   bool prompt = row->test == BENCH_PROMPT;
   work w = work_of(r, row->n, prompt);
   row->roof = prompt ? r->info.arithmetic : TANDEM_CEILING_READ;
-  unsigned kinds = 1u << row->roof | (prompt ? 1u << TANDEM_CEILING_F32 : 0);
+  unsigned kinds = 1u << row->roof | (prompt ? 1u << r->info.cell_arithmetic : 0);
   double per_token = prompt ? w.ops : w.bytes, start;
   int64_t done = 0, wanted = row->n * r->o->repetitions;
   size_t i = 0;
@@ -218,7 +219,7 @@ status bench_run_tokens(bench_run *r, bench_row *row) {
     TRY(measure_roofs(r, kinds, &r->roofs[i + 1]));
     double seconds = per_token / between(&r->roofs[i], row->roof);
     r->shares[i] = r->rates[i] * seconds;
-    if (prompt) r->with_attention[i] = r->rates[i] * (seconds + w.attention / between(&r->roofs[i], TANDEM_CEILING_F32));
+    if (prompt) r->with_attention[i] = r->rates[i] * (seconds + w.attention / between(&r->roofs[i], (int)r->info.cell_arithmetic));
   }
   row->tokens_per_second = cli_median(r->rates, i);
   row->of_roof = cli_median(r->shares, i);
@@ -238,9 +239,9 @@ static status time_pass(bench_run *r, int64_t n, double *seconds) {
   return tandem_session_truncate(r->session, r->depth, r->err);
 }
 
-/* Seconds that a pass over n tokens must take; f32: of attention, 0 = it is not counted. */
-static double slower_roof(const work *w, double read, double arithmetic, double f32, int64_t n, bool *reads) {
-  double reading = w->bytes / read, computing = (double)n * (w->ops / arithmetic + (f32 > 0 ? w->attention / f32 : 0));
+/* Seconds that a pass over n tokens must take; cells: the peak of attention, 0 = it is not counted. */
+static double slower_roof(const work *w, double read, double arithmetic, double cells, int64_t n, bool *reads) {
+  double reading = w->bytes / read, computing = (double)n * (w->ops / arithmetic + (cells > 0 ? w->attention / cells : 0));
   *reads = reading >= computing;
   return *reads ? reading : computing;
 }
@@ -249,10 +250,10 @@ static void fill_pass(const bench_run *r, int i_pass, size_t rounds, bench_row *
   tandem_ceiling arithmetic = r->info.arithmetic;
   work w = work_of(r, row->n, false), one = work_of(r, 1, false);
   double read = median_roof(r, TANDEM_CEILING_READ, rounds + 1), ops = median_roof(r, (int)arithmetic, rounds + 1);
-  double f32 = median_roof(r, TANDEM_CEILING_F32, rounds + 1), seconds[MAX_ROUNDS];
+  double cells = median_roof(r, (int)r->info.cell_arithmetic, rounds + 1), seconds[MAX_ROUNDS];
   bool reads;
   for (size_t k = 0; k < rounds; k++) seconds[k] = r->passes[i_pass].seconds[k];
-  row->roof_cost = slower_roof(&w, read, ops, f32, row->n, &reads) / slower_roof(&one, read, ops, f32, 1, &reads);
+  row->roof_cost = slower_roof(&w, read, ops, cells, row->n, &reads) / slower_roof(&one, read, ops, cells, 1, &reads);
   slower_roof(&w, read, ops, 0, row->n, &reads);
   row->roof = reads ? TANDEM_CEILING_READ : arithmetic;
   row->tokens_per_second = (double)row->n / cli_median(seconds, rounds);
@@ -262,18 +263,18 @@ static void fill_pass(const bench_run *r, int i_pass, size_t rounds, bench_row *
 /* Shares of the round between two measurements of the roofs. */
 static void add_shares(bench_run *r, const bench_row *rows, int n, size_t round) {
   const roofs *beside = &r->roofs[round];
-  double read = between(beside, TANDEM_CEILING_READ), ops = between(beside, (int)r->info.arithmetic), f32 = between(beside, TANDEM_CEILING_F32);
+  double read = between(beside, TANDEM_CEILING_READ), ops = between(beside, (int)r->info.arithmetic), cells = between(beside, (int)r->info.cell_arithmetic);
   bool reads;
   for (int i = 0; i < n; i++) {
     work w = work_of(r, rows[i].n, false);
     double seconds = r->passes[i].seconds[round];
     r->passes[i].share[round] = slower_roof(&w, read, ops, 0, rows[i].n, &reads) / seconds;
-    r->passes[i].with_attention[round] = slower_roof(&w, read, ops, f32, rows[i].n, &reads) / seconds;
+    r->passes[i].with_attention[round] = slower_roof(&w, read, ops, cells, rows[i].n, &reads) / seconds;
   }
 }
 
 status bench_run_passes(bench_run *r, bench_row *rows, int n) {
-  unsigned kinds = 1u << TANDEM_CEILING_READ | 1u << r->info.arithmetic | 1u << TANDEM_CEILING_F32;
+  unsigned kinds = 1u << TANDEM_CEILING_READ | 1u << r->info.arithmetic | 1u << r->info.cell_arithmetic;
   double before, after, end;
   size_t k = 0;
   for (int i = 0; i < n; i++) TRY(time_pass(r, rows[i].n, &before)); /* warms up */

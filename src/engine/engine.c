@@ -179,6 +179,7 @@ static void add_attention(const plan *p, tandem_engine_info *info) {
     const op_step *s = &p->steps[i];
     if (s->op != OP_ATTEND) continue;
     const op_cache *c = &p->caches[s->cache];
+    info->cell_arithmetic = op_cell_arithmetic(c->k_type);
     uint64_t bytes = (uint64_t)c->n_heads * (op_row_bytes(c->k_type, c->k_dim) + op_row_bytes(c->v_type, c->v_dim));
     uint64_t macs = (uint64_t)s->n_heads * (uint64_t)(c->k_dim + c->v_dim);
     *(c->window ? &info->window_cell_bytes : &info->cell_bytes) += bytes;

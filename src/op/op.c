@@ -39,6 +39,8 @@ tandem_ceiling op_arithmetic(quant_type weights) {
   return partner == QUANT_F32 ? TANDEM_CEILING_F32 : partner == QUANT_BF16 ? TANDEM_CEILING_BF16 : TANDEM_CEILING_INT8;
 }
 
+tandem_ceiling op_cell_arithmetic(quant_type cells) { return cells == QUANT_BF16 ? TANDEM_CEILING_BF16 : TANDEM_CEILING_F32; }
+
 double op_weight_bytes(const op_step *s, const op_value *values, int64_t n_tokens) {
   if (s->op == OP_EMBED) {
     const op_value *w = &values[s->src[0]];

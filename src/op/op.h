@@ -119,5 +119,7 @@ double op_flops(const op_step *s, const op_value *values, int64_t n_tokens, int6
 double op_weight_bytes(const op_step *s, const op_value *values, int64_t n_tokens);
 /* What products with weights of that type are made of. */
 tandem_ceiling op_arithmetic(quant_type weights);
+/* And with cells of that type. */
+tandem_ceiling op_cell_arithmetic(quant_type cells);
 
 #endif
