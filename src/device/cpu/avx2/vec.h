@@ -16,9 +16,10 @@ typedef __m256 vec_f;
 #define VEC_COLUMNS 4        /* of a tile */
 #define VEC_COLUMNS_PLAIN 6  /* of a tile of a plain type, which has no second accumulator */
 #define VEC_DIRECT 2         /* of a tile that unpacks blocks of 256 in registers */
-#define VEC_JOINED 0         /* of a tile of Q6_K that takes all sub-blocks of a part line by line */
+#define VEC_JOINED 1         /* of a tile of Q6_K that takes all sub-blocks of a part line by line */
 #define VEC_SIGNED_8 1       /* many columns of Q8_0 meet magnitudes and signs of weights (mm_signed8.inc) */
 #define VEC_AHEAD 8192       /* bytes that weights are fetched ahead, into the second level cache */
+#define VEC_NEAR 4096        /* the same into the first level, for no more columns than VEC_FORESEEN */
 #define VEC_FORESEEN 2       /* columns up to which hardware foresees what is read, better than that */
 enum {
   VEC_LANES = 8,
@@ -33,6 +34,8 @@ enum {
 #define vec_in_memory(array) __asm__("" : "+m"(array))
 
 VEC_INLINE void vec_fetch(const char *p) { _mm_prefetch(p, _MM_HINT_T1); }
+
+VEC_INLINE void vec_fetch_near(const char *p) { _mm_prefetch(p, _MM_HINT_T0); }
 
 /* ---- integers ------------------------------------------------------------------------------------------------------- */
 
