@@ -92,7 +92,11 @@ VEC_INLINE vec_i vec_scale(vec_i a, int b) {
                                        (int)0x80088008, (int)0x80048004, (int)0x80008000);
   return _mm256_shuffle_epi8(a, _mm256_add_epi8(first, vec_byte(b)));
 }
-VEC_INLINE vec_i vec_scale_signed(vec_i a, int b) { return _mm256_srai_epi16(_mm256_slli_epi16(vec_scale(a, b), 8), 8); }
+VEC_INLINE vec_i vec_scale_signed(vec_i a, int b) {
+  const vec_i first = _mm256_set_epi32((int)0x0c800c80, (int)0x08800880, (int)0x04800480, (int)0x00800080, (int)0x0c800c80,
+                                       (int)0x08800880, (int)0x04800480, (int)0x00800080);
+  return _mm256_srai_epi16(_mm256_shuffle_epi8(a, _mm256_add_epi8(first, vec_byte(b))), 8);
+}
 VEC_INLINE vec_i vec_dot_16(vec_i i, vec_i a, vec_i b) { return vec_add(i, _mm256_madd_epi16(a, b)); }
 VEC_INLINE vec_i vec_pair(vec_i a, vec_i b) { return _mm256_blend_epi16(a, _mm256_slli_epi32(b, 16), 0xaa); }
 VEC_INLINE vec_i vec_byte_pair(vec_i a, int b) {
