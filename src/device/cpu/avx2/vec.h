@@ -16,8 +16,10 @@ typedef __m256 vec_f;
 #define VEC_COLUMNS 4        /* of a tile */
 #define VEC_COLUMNS_PLAIN 6  /* of a tile of a plain type, which has no second accumulator */
 #define VEC_DIRECT 2         /* of a tile that unpacks blocks of 256 in registers */
-#define VEC_JOINED 0         /* of a tile of Q6_K that takes all sub-blocks of a part line by line */
+#define VEC_JOINED 1         /* of a tile of Q6_K that takes all sub-blocks of a part line by line */
+#define VEC_SIGNED_8 1       /* many columns of Q8_0 meet magnitudes and signs of weights (mm_signed8.inc) */
 #define VEC_AHEAD 8192       /* bytes that weights are fetched ahead, into the second level cache */
+#define VEC_NEAR 4096        /* the same of blocks of 32 into the first level, up to VEC_FORESEEN columns */
 #define VEC_FORESEEN 2       /* columns up to which hardware foresees what is read, better than that */
 enum {
   VEC_LANES = 8,
@@ -33,6 +35,8 @@ enum {
 
 VEC_INLINE void vec_fetch(const char *p) { _mm_prefetch(p, _MM_HINT_T1); }
 
+VEC_INLINE void vec_fetch_near(const char *p) { _mm_prefetch(p, _MM_HINT_T0); }
+
 /* ---- integers ------------------------------------------------------------------------------------------------------- */
 
 VEC_INLINE vec_i vec_load(const void *p) { return _mm256_loadu_si256(p); }
@@ -46,6 +50,7 @@ VEC_INLINE vec_i vec_int(int32_t x) { return _mm256_set1_epi32(x); }
 VEC_INLINE vec_i vec_byte(int x) { return _mm256_set1_epi8((char)x); }
 VEC_INLINE vec_i vec_add(vec_i a, vec_i b) { return _mm256_add_epi32(a, b); }
 VEC_INLINE vec_i vec_and(vec_i a, vec_i b) { return _mm256_and_si256(a, b); }
+VEC_INLINE vec_i vec_xor(vec_i a, vec_i b) { return _mm256_xor_si256(a, b); }
 VEC_INLINE vec_i vec_mul(vec_i a, vec_i b) { return _mm256_mullo_epi32(a, b); }
 VEC_INLINE vec_i vec_spread(const void *p) {
   int32_t x;
@@ -73,6 +78,13 @@ VEC_INLINE vec_i vec_dot_8(vec_i t, vec_i w, vec_i x) {
   vec_i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
   return vec_pin(vec_add(t, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1))));
 }
+/* t + four products, as int32; pairs fit int16. */
+VEC_INLINE vec_i vec_dot_wide(vec_i t, vec_i w, vec_i x) {
+  return vec_pin(vec_add(t, _mm256_madd_epi16(_mm256_maddubs_epi16(w, x), _mm256_set1_epi16(1))));
+}
+VEC_INLINE vec_i vec_magnitude(vec_i a) { return _mm256_abs_epi8(a); }
+/* All bits of a byte that is negative, or none. */
+VEC_INLINE vec_i vec_below_zero(vec_i a) { return _mm256_cmpgt_epi8(vec_zero(), a); }
 VEC_INLINE vec_i vec_total(vec_i t) { return _mm256_madd_epi16(t, _mm256_set1_epi16(1)); }
 VEC_INLINE vec_i vec_scaled(vec_i i, vec_i t, vec_i scale) { return vec_add(i, _mm256_madd_epi16(t, scale)); }
 VEC_INLINE vec_i vec_scale(vec_i a, int b) {
@@ -80,7 +92,11 @@ VEC_INLINE vec_i vec_scale(vec_i a, int b) {
                                        (int)0x80088008, (int)0x80048004, (int)0x80008000);
   return _mm256_shuffle_epi8(a, _mm256_add_epi8(first, vec_byte(b)));
 }
-VEC_INLINE vec_i vec_scale_signed(vec_i a, int b) { return _mm256_srai_epi16(_mm256_slli_epi16(vec_scale(a, b), 8), 8); }
+VEC_INLINE vec_i vec_scale_signed(vec_i a, int b) {
+  const vec_i first = _mm256_set_epi32((int)0x0c800c80, (int)0x08800880, (int)0x04800480, (int)0x00800080, (int)0x0c800c80,
+                                       (int)0x08800880, (int)0x04800480, (int)0x00800080);
+  return _mm256_srai_epi16(_mm256_shuffle_epi8(a, _mm256_add_epi8(first, vec_byte(b))), 8);
+}
 VEC_INLINE vec_i vec_dot_16(vec_i i, vec_i a, vec_i b) { return vec_add(i, _mm256_madd_epi16(a, b)); }
 VEC_INLINE vec_i vec_pair(vec_i a, vec_i b) { return _mm256_blend_epi16(a, _mm256_slli_epi32(b, 16), 0xaa); }
 VEC_INLINE vec_i vec_byte_pair(vec_i a, int b) {

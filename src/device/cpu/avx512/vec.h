@@ -17,7 +17,9 @@ typedef __m512 vec_f;
 #define VEC_COLUMNS_PLAIN 12 /* of a tile of a plain type, which has no second accumulator */
 #define VEC_DIRECT 8         /* of a tile that unpacks blocks of 256 in registers */
 #define VEC_JOINED 3         /* of a tile of Q6_K that takes all sub-blocks of a part line by line */
+#define VEC_SIGNED_8 0       /* many columns of Q8_0 meet magnitudes and signs of weights (mm_signed8.inc) */
 #define VEC_AHEAD 8192       /* bytes that weights are fetched ahead, into the second level cache */
+#define VEC_NEAR 0           /* the same of blocks of 32 into the first level, up to VEC_FORESEEN columns */
 #define VEC_FORESEEN 3       /* columns up to which hardware foresees what is read, better than that */
 enum {
   VEC_LANES = 16,
@@ -33,6 +35,8 @@ enum {
 #define vec_in_memory(array) __asm__("" : "+m"(array))
 
 VEC_INLINE void vec_fetch(const char *p) { _mm_prefetch(p, _MM_HINT_T1); }
+
+VEC_INLINE void vec_fetch_near(const char *p) { _mm_prefetch(p, _MM_HINT_T0); }
 
 /* ---- integers ------------------------------------------------------------------------------------------------------- */
 
