@@ -745,7 +745,10 @@ static void a_saved_cell_is_a_row_of_its_type(void **state) {
       size_t n = 0; /* and nothing else was touched */
       for (size_t i = 0; i < sizeof block; i++) n += block[i] != 0xee;
       assert_true(n <= 3 * row && n > 3 * row * 9 / 10);
-      if (types[t] != QUANT_Q8_0 && v) assert_memory_equal(block + 14 * row, rows, 3 * row); /* V lies in rows */
+      if (!v || types[t] == QUANT_Q8_0) continue;
+      if (types[t] != QUANT_BF16) assert_memory_equal(block + 14 * row, rows, 3 * row); /* V lies in rows, */
+      for (size_t i = 0; i < 3 * 64 && types[t] == QUANT_BF16; i++)                     /* or in rows of pairs of cells */
+        assert_memory_equal(block + (14 + i / 64) / 2 * 2 * row + 4 * (i % 64) + 2 * ((14 + i / 64) % 2), rows + 2 * i, 2);
     }
 }
 
