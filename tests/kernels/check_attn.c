@@ -1,7 +1,6 @@
 /* check_attn: scores, values, cells and softmax of one attention block. Blocks are laid out here by the words of cpu.h:
  *
- *   K [16 sub][dim][16 position], V [256 position][dim]; Q8_0: int8 there, then f16 scales with dim / 32 in place of dim
- *   BF16: K [16 sub][dim / 2][16 position][2] and a last dimension alone, V [128 pair][dim][2] */
+ *   K [16 sub][dim][16 position], V [256 position][dim]; Q8_0: int8 there, then f16 scales with dim / 32 in place of dim */
 #include <math.h>
 #include <stdlib.h>
 
@@ -10,7 +9,7 @@
 enum { MAX_DIM = 512, MAX_COLS = 33, COLS = 17 };
 static const int wide_counts[] = {24, 31, 32, 33};
 
-static const int dims[] = {8, 15, 16, 24, 33, 32, 40, 64, 80, 96, 100, 128, 160, 192, 256, 512};
+static const int dims[] = {8, 16, 24, 32, 40, 64, 80, 96, 100, 128, 160, 192, 256, 512};
 
 typedef struct attn_data {
   zone block, in[MAX_COLS], out[MAX_COLS];
@@ -32,9 +31,7 @@ static bool dim_fits(quant_type type, int dim) { return dim % quant_find(type)->
 
 /* ---- layout ---------------------------------------------------------------------------------------------------------- */
 
-static size_t element_at(quant_type type, bool is_k, int cell, int i, int dim) {
-  if (type == QUANT_BF16 && !is_k) return (size_t)(cell / 2 * dim * 2 + 2 * i + cell % 2);
-  if (type == QUANT_BF16 && i < dim / 2 * 2) return (size_t)(cell / 16 * dim * 16 + i / 2 * 32 + cell % 16 * 2 + i % 2);
+static size_t element_at(bool is_k, int cell, int i, int dim) {
   size_t sub = (size_t)(cell / 16) * (size_t)dim;
   return is_k ? (sub + (size_t)i) * 16 + (size_t)(cell % 16) : (size_t)cell * (size_t)dim + (size_t)i;
 }
@@ -43,12 +40,12 @@ static size_t element_at(quant_type type, bool is_k, int cell, int i, int dim) {
 static void lay_row(quant_type type, bool is_k, uint8_t *block, int cell, const uint8_t *row, int dim) {
   if (type != QUANT_Q8_0) {
     size_t size = (size_t)quant_find(type)->bytes;
-    for (int i = 0; i < dim; i++) memcpy(block + size * element_at(type, is_k, cell, i, dim), row + size * (size_t)i, size);
+    for (int i = 0; i < dim; i++) memcpy(block + size * element_at(is_k, cell, i, dim), row + size * (size_t)i, size);
     return;
   }
   uint8_t *scales = block + CPU_BLOCK * (size_t)dim;
-  for (int i = 0; i < dim; i++) block[element_at(type, is_k, cell, i, dim)] = row[i / 32 * 34 + 2 + i % 32];
-  for (int b = 0; b < dim / 32; b++) memcpy(scales + 2 * element_at(type, is_k, cell, b, dim / 32), row + 34 * b, 2);
+  for (int i = 0; i < dim; i++) block[element_at(is_k, cell, i, dim)] = row[i / 32 * 34 + 2 + i % 32];
+  for (int b = 0; b < dim / 32; b++) memcpy(scales + 2 * element_at(is_k, cell, b, dim / 32), row + 34 * b, 2);
 }
 
 /* Fills the cells from .. to - 1 with random rows; the others keep the pattern (NaN), as cells nobody wrote. */
@@ -73,27 +70,11 @@ static void seal(attn_data *d, int n_cols, bool sealed) {
 
 /* ---- score ----------------------------------------------------------------------------------------------------------- */
 
-/* Of n elements of cells, `step` floats from one to the next, and a row of f32 or bf16. */
-static oracle_result row_oracle(quant_type type, const float *cells, int step, const void *x, int n) {
-  uint16_t bf16[MAX_DIM];
-  if (type != QUANT_BF16) return oracle_chain(x, 1, cells, step, n);
-  for (int i = 0; i < n; i++) bf16[i] = quant_f32_to_bf16(cells[i * step]);
-  return oracle_mm(QUANT_BF16, bf16, x, n);
-}
-
-/* A row that queries or weights are: n numbers as f32, or rounded to bf16. */
-static const void *row_in(attn_data *d, quant_type type, int i, const float *x, int n, bool tight) {
-  void *row = zone_place(&d->in[i], (size_t)n * (type == QUANT_BF16 ? 2 : 4), type == QUANT_BF16 ? 2 : 4, tight);
-  if (type == QUANT_BF16) quant_table[QUANT_BF16].encode(x, row, n, NULL);
-  else memcpy(row, x, sizeof(float) * (size_t)n);
-  return row;
-}
-
-static void compare_score(check *c, const attn_data *d, int dim, int n, const void *q, const float *s) {
+static void compare_score(check *c, const attn_data *d, int dim, int n, const float *q, const float *s) {
   float want[CPU_BLOCK];
   double value[CPU_BLOCK], bound[CPU_BLOCK];
   for (int p = 0; p < n; p++) {
-    oracle_result o = row_oracle(c->type, d->rows[p], 1, q, dim);
+    oracle_result o = oracle_chain(q, 1, d->rows[p], 1, dim);
     want[p] = o.exact;
     value[p] = o.value;
     bound[p] = o.bound;
@@ -106,14 +87,14 @@ static void score_shape(check *c, attn_data *d, int dim, int n_sub, int n_cols) 
   static float scalar[MAX_COLS][CPU_BLOCK];
   data_kind kind = (data_kind)(c->shapes % DATA_KINDS);
   bool tight = random_below(2);
-  const void *q[MAX_COLS];
-  float *s[MAX_COLS], x[MAX_DIM];
+  const float *q[MAX_COLS];
+  float *s[MAX_COLS];
   size_t n = 16 * (size_t)n_sub;
   check_shape(c, "dim %d, %d sub-blocks, %d columns, %s", dim, n_sub, n_cols, data_name(kind));
   random_block(d, c->type, true, dim, 0, (int)n, kind, tight);
   for (int i = 0; i < n_cols; i++) {
-    random_floats(x, dim, random_below(2) ? kind : DATA_NORMAL);
-    q[i] = row_in(d, c->type, i, x, dim, tight);
+    q[i] = zone_place(&d->in[i], (size_t)dim * sizeof(float), 4, tight);
+    random_floats((float *)(void *)d->in[i].data, dim, random_below(2) ? kind : DATA_NORMAL);
     s[i] = zone_place(&d->out[i], n * sizeof(float), 4, tight);
   }
   seal(d, n_cols, true);
@@ -148,20 +129,11 @@ void check_score(check *c) {
 
 /* ---- value ----------------------------------------------------------------------------------------------------------- */
 
-/* Pairs of positions: those outside of lo .. hi - 1 are zeros. */
-static oracle_result value_oracle(quant_type type, const attn_data *d, int i, int lo, int hi, const void *p) {
-  float column[CPU_BLOCK] = {0};
-  const int first = lo & ~1;
-  if (type != QUANT_BF16) return row_oracle(type, &d->rows[lo][i], MAX_DIM, (const float *)p + lo, hi - lo);
-  for (int j = lo; j < hi; j++) column[j] = d->rows[j][i];
-  return row_oracle(type, column + first, 1, (const uint16_t *)p + first, ((hi + 1) & ~1) - first);
-}
-
-static void compare_value(check *c, const attn_data *d, int dim, int lo, int hi, const void *p, const float *o) {
+static void compare_value(check *c, const attn_data *d, int dim, int lo, int hi, const float *p, const float *o) {
   float want[MAX_DIM];
   double value[MAX_DIM], bound[MAX_DIM];
   for (int i = 0; i < dim; i++) {
-    oracle_result r = value_oracle(c->type, d, i, lo, hi, p);
+    oracle_result r = oracle_chain(p + lo, 1, &d->rows[lo][i], MAX_DIM, hi - lo);
     want[i] = r.exact;
     value[i] = r.value;
     bound[i] = r.bound;
@@ -188,17 +160,18 @@ static void value_shape(check *c, attn_data *d, int dim, int n_cols) {
   static float scalar[MAX_COLS][MAX_DIM];
   data_kind kind = (data_kind)(c->shapes % DATA_KINDS);
   bool tight = random_below(2);
-  float outside = random_below(2) && c->type != QUANT_BF16 ? NAN : 0; /* of lo .. hi - 1: weights that have no part in the sum */
-  const void *p[MAX_COLS];
-  float *o[MAX_COLS], w[CPU_BLOCK];
+  float outside = random_below(2) ? NAN : 0; /* of lo .. hi - 1: weights that have no part in the sum */
+  const float *p[MAX_COLS];
+  float *o[MAX_COLS];
   int lo[MAX_COLS], hi[MAX_COLS], from, to;
   random_ranges(lo, hi, n_cols, &from, &to);
   check_shape(c, "dim %d, %d columns, positions %d..%d, the first %d..%d, p %g outside, %s", dim, n_cols, from, to - 1, lo[0],
               hi[0] - 1, (double)outside, data_name(kind));
   random_block(d, c->type, false, dim, from, to, kind, tight);
   for (int i = 0; i < n_cols; i++) {
+    float *w = zone_place(&d->in[i], CPU_BLOCK * sizeof(float), 4, tight);
     for (int j = 0; j < CPU_BLOCK; j++) w[j] = j >= lo[i] && j < hi[i] ? fabsf(random_unit()) : outside;
-    p[i] = row_in(d, c->type, i, w, CPU_BLOCK, tight);
+    p[i] = w;
     o[i] = zone_place(&d->out[i], (size_t)dim * sizeof(float), 4, tight);
   }
   seal(d, n_cols, true);

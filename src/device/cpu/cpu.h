@@ -41,26 +41,12 @@ void cpu_panel_pack(quant_type type, int64_t cols, const void *rows, size_t row_
 typedef void cpu_mm_fn(const void *panels, size_t panel_bytes, int n_panels, int64_t k, const void *const *x, float *const *y, int n_cols);
 
 /* One KV head, one block of a page, n_cols query columns. K block: sub-blocks of 16 positions, [16 sub][dim][16 position]
- * elements; V block: [256 position][dim]. BF16: K in pairs of dimensions, [16 sub][dim / 2][16 position][2], an odd dimension
- * [16 position] behind them; V in pairs of positions, [128][dim][2]. Q8_0: K [16 sub][dim][16] int8, then f16 scales
- * [16 sub][dim / 32][16]; V [256][dim] int8, then f16 scales [256][dim / 32]. Elements are widened to f32 exactly (q * d is exact).
- *   score: s[c][p] = +0, then fma(q[c][d], K[p][d], s) in increasing d, for p < 16 * n_sub; q is a row of f32 and not scaled.
- *   BF16: q is a row of bf16; s[c][p] is the dot product of mm's BF16, by pairs of d. */
-typedef void cpu_score_fn(const void *k, int dim, int n_sub, const void *const *q, float *const *s, int n_cols);
-/*   value: o[c][d] = +0, then fma(p[c][i], V[i][d], o) for i = lo[c] .. hi[c] - 1 in increasing i; p is a row of f32.
- *   BF16: p is a row of bf16, +0 outside of lo .. hi - 1; o[c][d] is the dot product of mm's BF16, by those pairs of i (2 j, 2 j + 1)
- *   of which one at least lies inside; what V holds outside counts as zeros. */
-typedef void cpu_value_fn(const void *v, int dim, const int *lo, const int *hi, const void *const *p, float *const *o, int n_cols);
-/* Where element d of a cell lies in its block, counted in elements; and for dim / 32 in place of dim, scale d of Q8_0. */
-static inline size_t cpu_k_at(quant_type type, int cell, int d, int dim) {
-  size_t sub = (size_t)(cell / 16) * (size_t)dim * 16, at = (size_t)(cell % 16);
-  if (type == QUANT_BF16 && (d | 1) < dim) return sub + (size_t)(d / 2) * 32 + 2 * at + (size_t)(d % 2);
-  return sub + (size_t)d * 16 + at;
-}
-static inline size_t cpu_v_at(quant_type type, int cell, int d, int dim) {
-  if (type == QUANT_BF16) return (size_t)(cell / 2) * (size_t)dim * 2 + 2 * (size_t)d + (size_t)(cell % 2);
-  return (size_t)cell * (size_t)dim + (size_t)d;
-}
+ * elements; V block: [256 position][dim]. Q8_0: K [16 sub][dim][16] int8, then f16 scales [16 sub][dim / 32][16];
+ * V [256][dim] int8, then f16 scales [256][dim / 32]. Elements are widened to f32 exactly (q * d is exact).
+ *   score: s[c][p] = +0, then fma(q[c][d], K[p][d], s) in increasing d, for p < 16 * n_sub; q is not scaled. */
+typedef void cpu_score_fn(const void *k, int dim, int n_sub, const float *const *q, float *const *s, int n_cols);
+/*   value: o[c][d] = +0, then fma(p[c][i], V[i][d], o) for i = lo[c] .. hi[c] - 1 in increasing i. */
+typedef void cpu_value_fn(const void *v, int dim, const int *lo, const int *hi, const float *const *p, float *const *o, int n_cols);
 /* Writes one row of K (or V) of one head into cell `cell` of its block, rounded to the type (Q8_0 as quant encodes it). */
 typedef void cpu_cell_fn(void *block, int cell, const float *x, int dim);
 
@@ -106,7 +92,6 @@ void cpu_avx512_mm(cpu_kernels *k);
 void cpu_avx512_attn(cpu_kernels *k);
 void cpu_avx512_row(cpu_kernels *k);
 void cpu_avx512bf16_mm(cpu_kernels *k);
-void cpu_avx512bf16_attn(cpu_kernels *k);
 
 /* One row of a weight as f32 (embedding): from row-major blocks or out of panels. */
 void cpu_decode_row(const op_value *w, const void *bytes, int64_t row, float *y);

@@ -6,8 +6,8 @@
  *   many tiles   a unit is a tile; its thread walks the blocks
  *   few tiles    a unit is a tile's block; partial results wait in the work areas and are joined in order afterwards
  *
- * Work area of a thread: [chunks of the batch][scores][results of a tile][results of a block][queries and weights as bf16]. Shared by
- * all: slots of partial results. Knows no instruction set and no order inside a block. */
+ * Work area of a thread: [chunks of the batch][scores][results of a tile][results of a block]. Shared by all: slots of partial
+ * results. Knows no instruction set and no order inside a block. */
 #include <string.h>
 
 #include "device/cpu/cpu.h"
@@ -80,9 +80,7 @@ typedef struct attend {
   const chunk *chunks; /* this thread's areas from here on */
   float *scores;       /* [TILE_COLUMNS][CPU_BLOCK] */
   float *o, *o_block;  /* [TILE_COLUMNS][o_stride] */
-  uint16_t *q_bf16;    /* [TILE_COLUMNS][q_stride], if K is BF16 */
-  uint16_t *p_bf16;    /* [TILE_COLUMNS][CPU_BLOCK], if V is */
-  int64_t o_stride, q_stride; /* v_dim and k_dim rounded up to a cache line */
+  int64_t o_stride;    /* v_dim rounded up to a cache line */
 } attend;
 
 static int64_t row_floats(int dim) { return (dim + 15) / 16 * 16; }
@@ -103,21 +101,9 @@ static int most_v_dim(const device_program *p) {
   return most;
 }
 
-/* What rows as bf16 take. */
-static size_t bf16_bytes(const device_program *p) {
-  size_t most = 0;
-  for (int32_t i = 0; i < p->n_steps; i++) {
-    if (p->steps[i].op != OP_ATTEND) continue;
-    const op_cache *c = &p->caches[p->steps[i].cache];
-    size_t k = c->k_type == QUANT_BF16 ? (size_t)row_floats(c->k_dim) : 0, v = c->v_type == QUANT_BF16 ? CPU_BLOCK : 0;
-    most = k + v > most ? k + v : most;
-  }
-  return size_align(sizeof(uint16_t) * TILE_COLUMNS * most, 64);
-}
-
 size_t cpu_attn_work(const device_program *p) {
   int v_dim = most_v_dim(p);
-  return v_dim ? chunk_bytes(p) + tile_bytes(v_dim) + bf16_bytes(p) : 0;
+  return v_dim ? chunk_bytes(p) + tile_bytes(v_dim) : 0;
 }
 
 size_t cpu_attn_shared(const device_program *p, int n_threads) {
@@ -169,13 +155,10 @@ static attend attend_of(const cpu_run *r, int i_step, int i_thread) {
   char *work = r->work + (size_t)i_thread * r->work_stride;
   a.group = s->n_heads / a.c->n_heads;
   a.o_stride = row_floats(a.c->v_dim);
-  a.q_stride = row_floats(a.c->k_dim);
   a.chunks = (chunk *)(void *)work;
   a.scores = (float *)(void *)(work + chunk_bytes(r->program));
   a.o = a.scores + TILE_COLUMNS * CPU_BLOCK;
   a.o_block = a.o + TILE_COLUMNS * a.o_stride;
-  a.p_bf16 = (uint16_t *)(void *)(a.o_block + TILE_COLUMNS * a.o_stride);
-  a.q_bf16 = a.p_bf16 + (a.c->v_type == QUANT_BF16 ? TILE_COLUMNS * CPU_BLOCK : 0);
   set_tiles(&a, (chunk *)(void *)work, (int)min_of(a.group, TILE_COLUMNS));
   /* One block and fewer KV heads than threads: the query heads are split. */
   while (a.n_tiles < r->device->n_threads && a.most_blocks == 1 && a.tile_heads > 1)
@@ -191,7 +174,7 @@ typedef struct tile {
   int n_cols; /* [token][head] */
   int32_t sequence;
   int64_t first_block, n_blocks;
-  const void *q[TILE_COLUMNS]; /* rows of f32, or of bf16 (narrow_queries) */
+  const float *q[TILE_COLUMNS];
   float *dst[TILE_COLUMNS];
 } tile;
 
@@ -212,18 +195,8 @@ static void tile_at(const attend *a, int64_t i, tile *t) {
   t->n_blocks = n_blocks(a, t->chunk);
   for (int c = 0; c < t->n_cols; c++) {
     size_t token = (size_t)(t->chunk->first + c / t->n_heads), head = (size_t)head_of(t, c);
-    t->q[c] = cpu_at(a->r, a->q) + token * a->q->stride + sizeof(float) * head * (size_t)a->c->k_dim;
+    t->q[c] = (const float *)(void *)(cpu_at(a->r, a->q) + token * a->q->stride) + head * (size_t)a->c->k_dim;
     t->dst[c] = (float *)(void *)(cpu_at(a->r, a->dst) + token * a->dst->stride) + head * (size_t)a->c->v_dim;
-  }
-}
-
-/* BF16 cells meet queries in bf16. */
-static void narrow_queries(const attend *a, tile *t) {
-  if (a->c->k_type != QUANT_BF16) return;
-  for (int c = 0; c < t->n_cols; c++) {
-    uint16_t *to = a->q_bf16 + c * a->q_stride;
-    a->r->device->kernels.quant[QUANT_BF16](t->q[c], to, a->c->k_dim);
-    t->q[c] = to;
   }
 }
 
@@ -254,13 +227,8 @@ static void attend_block(const attend *a, const tile *t, int64_t i_block, const 
   k->score[a->c->k_type](k_block, a->c->k_dim, (end + 15) / 16, t->q + c0, s + c0, n);
   if (next) fetch_block(next, a->c->k_block);
   for (int c = c0; c < c1; c++) k->softmax(s[c], lo[c], hi[c], a->s->scale, a->s->softcap, &m[c], &l[c]);
-  const void *p[TILE_COLUMNS];
-  for (int c = c0; c < c1; c++) {
-    uint16_t *narrow = a->p_bf16 + c * CPU_BLOCK;
-    bool pairs = a->c->v_type == QUANT_BF16;
-    if (pairs) k->quant[QUANT_BF16](s[c], narrow, CPU_BLOCK);
-    p[c] = pairs ? (const void *)narrow : s[c];
-  }
+  const float *p[TILE_COLUMNS];
+  for (int c = c0; c < c1; c++) p[c] = s[c];
   k->value[a->c->v_type](v_block, a->c->v_dim, lo + c0, hi + c0, p + c0, o + c0, n);
 }
 
@@ -292,7 +260,6 @@ static void attend_tile(const attend *a, int64_t i) {
   float *o[TILE_COLUMNS], *o_block[TILE_COLUMNS];
   tile t;
   tile_at(a, i, &t);
-  narrow_queries(a, &t);
   for (int c = 0; c < t.n_cols; c++) {
     o[c] = a->o + c * a->o_stride;
     o_block[c] = a->o_block + c * a->o_stride;
@@ -342,9 +309,8 @@ static void unit_at(const attend *a, int64_t i, int64_t b0, int64_t n, unit *u) 
     u->k = block_at(a->r, a->c, false, u->t.sequence, u->t.first_block + u->i_block, u->t.kv_head);
 }
 
-static void attend_slot(const attend *a, unit *u, const char *next, float *slot, int64_t column) {
+static void attend_slot(const attend *a, const unit *u, const char *next, float *slot, int64_t column) {
   float *o[TILE_COLUMNS], m[TILE_COLUMNS], l[TILE_COLUMNS];
-  narrow_queries(a, &u->t);
   for (int c = 0; c < u->t.n_cols; c++) o[c] = slot + c * column;
   attend_block(a, &u->t, u->t.first_block + u->i_block, next, o, m, l);
   for (int c = 0; c < u->t.n_cols; c++) {

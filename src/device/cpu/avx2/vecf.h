@@ -58,16 +58,6 @@ VECF_INLINE vecf vecf_max(vecf x, vecf y) { return VECF_PAIR(vecf, _mm256_max_ps
 
 VECF_INLINE veci vecf_bits(vecf x) { return (veci){_mm256_castps_si256(x.a), _mm256_castps_si256(x.b)}; }
 VECF_INLINE vecf vecf_from_bits(veci x) { return (vecf){_mm256_castsi256_ps(x.a), _mm256_castsi256_ps(x.b)}; }
-VECF_INLINE veci veci_load(const void *p) { return (veci){_mm256_loadu_si256(p), _mm256_loadu_si256((const __m256i *)p + 1)}; }
-VECF_INLINE veci veci_from_16(const void *p) { /* with zeros above */
-  const __m128i *h = p;
-  return (veci){_mm256_cvtepu16_epi32(_mm_loadu_si128(h)), _mm256_cvtepu16_epi32(_mm_loadu_si128(h + 1))};
-}
-VECF_INLINE veci veci_spread(const char *p) { /* the 4 bytes there in all lanes */
-  int32_t x;
-  memcpy(&x, p, sizeof x);
-  return veci_all(x);
-}
 VECF_INLINE veci veci_zero(void) { return (veci){_mm256_setzero_si256(), _mm256_setzero_si256()}; }
 VECF_INLINE veci veci_add(veci x, veci y) { return VECF_PAIR(veci, _mm256_add_epi32, x, y); }
 VECF_INLINE veci veci_and(veci x, veci y) { return VECF_PAIR(veci, _mm256_and_si256, x, y); }
@@ -120,6 +110,11 @@ VECF_INLINE int32_t veci_most(veci x) {
 VECF_INLINE vecf vecf_from_f16(const void *p) {
   const __m128i *h = p;
   return (vecf){_mm256_cvtph_ps(_mm_loadu_si128(h)), _mm256_cvtph_ps(_mm_loadu_si128(h + 1))};
+}
+VECF_INLINE vecf vecf_from_bf16(const void *p) {
+  const __m128i *h = p;
+  veci x = {_mm256_cvtepu16_epi32(_mm_loadu_si128(h)), _mm256_cvtepu16_epi32(_mm_loadu_si128(h + 1))};
+  return vecf_from_bits(veci_shl(x, 16));
 }
 VECF_INLINE vecf vecf_from_i8(const void *p) {
   const __m128i *q = p;

@@ -1,13 +1,8 @@
-/* avx512/attn: attn.inc and attn_bf16.inc on this level's vectors. */
+/* avx512/attn: attn.inc on this level's vectors. */
 #include "device/cpu/avx512/vecf.h"
 #include "device/cpu/scalar/math.h"
 
 #include "device/cpu/math.inc"
-#include "device/cpu/attn_tile.inc"
 #include "device/cpu/attn.inc"
-#include "device/cpu/attn_bf16.inc"
 
-void cpu_avx512_attn(cpu_kernels *k) {
-  attn_fill(k);
-  attn_bf16_fill(k);
-}
+void cpu_avx512_attn(cpu_kernels *k) { attn_fill(k); }

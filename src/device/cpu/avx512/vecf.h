@@ -33,14 +33,7 @@ VECF_INLINE vecf vecf_max(vecf a, vecf b) { return _mm512_max_ps(a, b); } /* a >
 
 VECF_INLINE veci vecf_bits(vecf a) { return _mm512_castps_si512(a); }
 VECF_INLINE vecf vecf_from_bits(veci a) { return _mm512_castsi512_ps(a); }
-VECF_INLINE veci veci_load(const void *p) { return _mm512_loadu_si512(p); }
-VECF_INLINE veci veci_from_16(const void *p) { return _mm512_cvtepu16_epi32(_mm256_loadu_si256(p)); } /* with zeros above */
 VECF_INLINE veci veci_all(int32_t x) { return _mm512_set1_epi32(x); }
-VECF_INLINE veci veci_spread(const char *p) { /* the 4 bytes there in all lanes */
-  int32_t x;
-  memcpy(&x, p, sizeof x);
-  return veci_all(x);
-}
 VECF_INLINE veci veci_zero(void) { return _mm512_setzero_si512(); }
 VECF_INLINE veci veci_add(veci a, veci b) { return _mm512_add_epi32(a, b); }
 VECF_INLINE veci veci_and(veci a, veci b) { return _mm512_and_si512(a, b); }
@@ -78,6 +71,9 @@ VECF_INLINE int32_t veci_most(veci a) { return _mm512_reduce_max_epi32(a); }
 
 /* Elements of K and V, widened exactly. */
 VECF_INLINE vecf vecf_from_f16(const void *p) { return _mm512_cvtph_ps(_mm256_loadu_si256(p)); }
+VECF_INLINE vecf vecf_from_bf16(const void *p) {
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(p)), 16));
+}
 VECF_INLINE vecf vecf_from_i8(const void *p) { return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(p))); }
 VECF_INLINE vecf vecf_all_f16(const uint16_t *p) { return _mm512_set1_ps(_cvtsh_ss(*p)); }
 VECF_INLINE void vecf_to_f16(void *p, vecf a) {

@@ -1,7 +1,13 @@
-/* scalar/attn: kernels on one block of K or V, laid out as cpu.h says. They define the bits; every level above gives the same. */
+/* scalar/attn: kernels on one block of K or V. They define the bits; every level above gives the same.
+ *
+ *   K block  [16 sub][dim][16 position]; Q8_0: int8, then f16 scales [16 sub][dim / 32][16]
+ *   V block  [256 position][dim];        Q8_0: int8, then f16 scales [256][dim / 32] */
 #include "device/cpu/scalar/math.h"
 
 /* ---- elements ------------------------------------------------------------------------------------------------------- */
+
+static size_t k_index(int p, int d, int dim) { return ((size_t)(p / 16) * (size_t)dim + (size_t)d) * 16 + (size_t)(p % 16); }
+static size_t v_index(int p, int d, int dim) { return (size_t)p * (size_t)dim + (size_t)d; }
 
 static float q8_at(const void *block, int dim, size_t i, size_t i_scale) {
   const int8_t *q = block;
@@ -9,34 +15,40 @@ static float q8_at(const void *block, int dim, size_t i, size_t i_scale) {
   return (float)q[i] * quant_f16_to_f32(scales[i_scale]);
 }
 
-static float k_f32(const void *k, int p, int d, int dim) { return ((const float *)k)[cpu_k_at(QUANT_F32, p, d, dim)]; }
-static float k_f16(const void *k, int p, int d, int dim) { return quant_f16_to_f32(((const uint16_t *)k)[cpu_k_at(QUANT_F16, p, d, dim)]); }
+static float k_f32(const void *k, int p, int d, int dim) { return ((const float *)k)[k_index(p, d, dim)]; }
+static float k_f16(const void *k, int p, int d, int dim) { return quant_f16_to_f32(((const uint16_t *)k)[k_index(p, d, dim)]); }
+static float k_bf16(const void *k, int p, int d, int dim) {
+  return quant_bf16_to_f32(((const uint16_t *)k)[k_index(p, d, dim)]);
+}
 static float k_q8_0(const void *k, int p, int d, int dim) {
-  return q8_at(k, dim, cpu_k_at(QUANT_Q8_0, p, d, dim), cpu_k_at(QUANT_Q8_0, p, d / 32, dim / 32));
+  return q8_at(k, dim, k_index(p, d, dim), k_index(p, d / 32, dim / 32));
 }
 
-static float v_f32(const void *v, int p, int d, int dim) { return ((const float *)v)[cpu_v_at(QUANT_F32, p, d, dim)]; }
-static float v_f16(const void *v, int p, int d, int dim) { return quant_f16_to_f32(((const uint16_t *)v)[cpu_v_at(QUANT_F16, p, d, dim)]); }
+static float v_f32(const void *v, int p, int d, int dim) { return ((const float *)v)[v_index(p, d, dim)]; }
+static float v_f16(const void *v, int p, int d, int dim) { return quant_f16_to_f32(((const uint16_t *)v)[v_index(p, d, dim)]); }
+static float v_bf16(const void *v, int p, int d, int dim) {
+  return quant_bf16_to_f32(((const uint16_t *)v)[v_index(p, d, dim)]);
+}
 static float v_q8_0(const void *v, int p, int d, int dim) {
-  return q8_at(v, dim, cpu_v_at(QUANT_Q8_0, p, d, dim), cpu_v_at(QUANT_Q8_0, p, d / 32, dim / 32));
+  return q8_at(v, dim, v_index(p, d, dim), v_index(p, d / 32, dim / 32));
 }
 
 typedef float element_fn(const void *block, int p, int d, int dim);
 
 /* ---- score and value ------------------------------------------------------------------------------------------------ */
 
-static inline void score(element_fn *at, const void *k, int dim, int n_sub, const void *const *q, float *const *s,
+static inline void score(element_fn *at, const void *k, int dim, int n_sub, const float *const *q, float *const *s,
                          int n_cols) {
   for (int p = 0; p < 16 * n_sub; p++)
     for (int c = 0; c < n_cols; c++) s[c][p] = 0;
   for (int p = 0; p < 16 * n_sub; p++)
     for (int d = 0; d < dim; d++) {
       float w = at(k, p, d, dim);
-      for (int c = 0; c < n_cols; c++) s[c][p] = fmaf(((const float *)q[c])[d], w, s[c][p]);
+      for (int c = 0; c < n_cols; c++) s[c][p] = fmaf(q[c][d], w, s[c][p]);
     }
 }
 
-static inline void value(element_fn *at, const void *v, int dim, const int *lo, const int *hi, const void *const *p,
+static inline void value(element_fn *at, const void *v, int dim, const int *lo, const int *hi, const float *const *p,
                          float *const *o, int n_cols) {
   int first = CPU_BLOCK, end = 0;
   for (int c = 0; c < n_cols; c++) {
@@ -48,76 +60,55 @@ static inline void value(element_fn *at, const void *v, int dim, const int *lo, 
     for (int d = 0; d < dim; d++) {
       float w = at(v, i, d, dim);
       for (int c = 0; c < n_cols; c++)
-        if (i >= lo[c] && i < hi[c]) o[c][d] = fmaf(((const float *)p[c])[i], w, o[c][d]);
+        if (i >= lo[c] && i < hi[c]) o[c][d] = fmaf(p[c][i], w, o[c][d]);
     }
 }
 
-static void score_f32(const void *k, int dim, int n_sub, const void *const *q, float *const *s, int n_cols) {
+static void score_f32(const void *k, int dim, int n_sub, const float *const *q, float *const *s, int n_cols) {
   score(k_f32, k, dim, n_sub, q, s, n_cols);
 }
-static void score_f16(const void *k, int dim, int n_sub, const void *const *q, float *const *s, int n_cols) {
+static void score_f16(const void *k, int dim, int n_sub, const float *const *q, float *const *s, int n_cols) {
   score(k_f16, k, dim, n_sub, q, s, n_cols);
 }
-/* By pairs of d. */
-static void score_bf16(const void *k, int dim, int n_sub, const void *const *q, float *const *s, int n_cols) {
-  const uint16_t *w = k;
-  for (int c = 0; c < n_cols; c++) {
-    const uint16_t *x = q[c];
-    for (int p = 0; p < 16 * n_sub; p++) {
-      s[c][p] = 0;
-      for (int d = 0; d < dim; d += 2) {
-        bool two = d + 1 < dim;
-        s[c][p] = math_dot_bf16(w[cpu_k_at(QUANT_BF16, p, d, dim)], two ? w[cpu_k_at(QUANT_BF16, p, d + 1, dim)] : 0, x[d], two ? x[d + 1] : 0, s[c][p]);
-      }
-    }
-  }
+static void score_bf16(const void *k, int dim, int n_sub, const float *const *q, float *const *s, int n_cols) {
+  score(k_bf16, k, dim, n_sub, q, s, n_cols);
 }
-static void score_q8_0(const void *k, int dim, int n_sub, const void *const *q, float *const *s, int n_cols) {
+static void score_q8_0(const void *k, int dim, int n_sub, const float *const *q, float *const *s, int n_cols) {
   score(k_q8_0, k, dim, n_sub, q, s, n_cols);
 }
 
-static void value_f32(const void *v, int dim, const int *lo, const int *hi, const void *const *p, float *const *o, int n) {
+static void value_f32(const void *v, int dim, const int *lo, const int *hi, const float *const *p, float *const *o, int n) {
   value(v_f32, v, dim, lo, hi, p, o, n);
 }
-static void value_f16(const void *v, int dim, const int *lo, const int *hi, const void *const *p, float *const *o, int n) {
+static void value_f16(const void *v, int dim, const int *lo, const int *hi, const float *const *p, float *const *o, int n) {
   value(v_f16, v, dim, lo, hi, p, o, n);
 }
-/* By pairs of positions. */
-static void value_bf16(const void *v, int dim, const int *lo, const int *hi, const void *const *p, float *const *o, int n_cols) {
-  const uint16_t *w = v;
-  for (int c = 0; c < n_cols; c++) {
-    const uint16_t *x = p[c];
-    memset(o[c], 0, sizeof(float) * (size_t)dim);
-    for (int i = lo[c] & ~1; i < hi[c]; i += 2)
-      for (int d = 0; d < dim; d++) {
-        uint16_t even = i >= lo[c] ? w[cpu_v_at(QUANT_BF16, i, d, dim)] : 0, odd = i + 1 < hi[c] ? w[cpu_v_at(QUANT_BF16, i + 1, d, dim)] : 0;
-        o[c][d] = math_dot_bf16(even, odd, x[i], x[i + 1], o[c][d]);
-      }
-  }
+static void value_bf16(const void *v, int dim, const int *lo, const int *hi, const float *const *p, float *const *o, int n) {
+  value(v_bf16, v, dim, lo, hi, p, o, n);
 }
-static void value_q8_0(const void *v, int dim, const int *lo, const int *hi, const void *const *p, float *const *o, int n) {
+static void value_q8_0(const void *v, int dim, const int *lo, const int *hi, const float *const *p, float *const *o, int n) {
   value(v_q8_0, v, dim, lo, hi, p, o, n);
 }
 
 /* ---- cells ---------------------------------------------------------------------------------------------------------- */
 
 static void put_k_f32(void *block, int cell, const float *x, int dim) {
-  for (int d = 0; d < dim; d++) ((float *)block)[cpu_k_at(QUANT_F32, cell, d, dim)] = x[d];
+  for (int d = 0; d < dim; d++) ((float *)block)[k_index(cell, d, dim)] = x[d];
 }
 static void put_k_f16(void *block, int cell, const float *x, int dim) {
-  for (int d = 0; d < dim; d++) ((uint16_t *)block)[cpu_k_at(QUANT_F16, cell, d, dim)] = quant_f32_to_f16(x[d]);
+  for (int d = 0; d < dim; d++) ((uint16_t *)block)[k_index(cell, d, dim)] = quant_f32_to_f16(x[d]);
 }
 static void put_k_bf16(void *block, int cell, const float *x, int dim) {
-  for (int d = 0; d < dim; d++) ((uint16_t *)block)[cpu_k_at(QUANT_BF16, cell, d, dim)] = quant_f32_to_bf16(x[d]);
+  for (int d = 0; d < dim; d++) ((uint16_t *)block)[k_index(cell, d, dim)] = quant_f32_to_bf16(x[d]);
 }
 static void put_v_f32(void *block, int cell, const float *x, int dim) {
-  memcpy((float *)block + cpu_v_at(QUANT_F32, cell, 0, dim), x, sizeof(float) * (size_t)dim);
+  memcpy((float *)block + v_index(cell, 0, dim), x, sizeof(float) * (size_t)dim);
 }
 static void put_v_f16(void *block, int cell, const float *x, int dim) {
-  for (int d = 0; d < dim; d++) ((uint16_t *)block)[cpu_v_at(QUANT_F16, cell, d, dim)] = quant_f32_to_f16(x[d]);
+  for (int d = 0; d < dim; d++) ((uint16_t *)block)[v_index(cell, d, dim)] = quant_f32_to_f16(x[d]);
 }
 static void put_v_bf16(void *block, int cell, const float *x, int dim) {
-  for (int d = 0; d < dim; d++) ((uint16_t *)block)[cpu_v_at(QUANT_BF16, cell, d, dim)] = quant_f32_to_bf16(x[d]);
+  for (int d = 0; d < dim; d++) ((uint16_t *)block)[v_index(cell, d, dim)] = quant_f32_to_bf16(x[d]);
 }
 
 typedef struct q8_block { /* as in a file */
@@ -132,8 +123,8 @@ static void put_k_q8_0(void *block, int cell, const float *x, int dim) {
   for (int b = 0; b < dim / 32; b++) {
     q8_block e;
     quant_table[QUANT_Q8_0].encode(x + 32 * b, &e, 32, NULL);
-    for (int i = 0; i < 32; i++) q[cpu_k_at(QUANT_Q8_0, cell, 32 * b + i, dim)] = e.q[i];
-    scales[cpu_k_at(QUANT_Q8_0, cell, b, dim / 32)] = e.d;
+    for (int i = 0; i < 32; i++) q[k_index(cell, 32 * b + i, dim)] = e.q[i];
+    scales[k_index(cell, b, dim / 32)] = e.d;
   }
 }
 static void put_v_q8_0(void *block, int cell, const float *x, int dim) {
@@ -142,8 +133,8 @@ static void put_v_q8_0(void *block, int cell, const float *x, int dim) {
   for (int b = 0; b < dim / 32; b++) {
     q8_block e;
     quant_table[QUANT_Q8_0].encode(x + 32 * b, &e, 32, NULL);
-    memcpy(q + cpu_v_at(QUANT_Q8_0, cell, 32 * b, dim), e.q, 32);
-    scales[cpu_v_at(QUANT_Q8_0, cell, b, dim / 32)] = e.d;
+    memcpy(q + v_index(cell, 32 * b, dim), e.q, 32);
+    scales[v_index(cell, b, dim / 32)] = e.d;
   }
 }
 

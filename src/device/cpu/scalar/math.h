@@ -82,18 +82,6 @@ static inline float math_gelu(float x) {
   return (0.5f * x) * (1.0f + math_tanh(u));
 }
 
-/* What vdpbf16ps computes: y + two products, the odd ones first, without subnormals. A product is exact in double, and so is the sum where
- * it is as small as 2^-126, where what becomes zero is decided by what it is rounded to: at half a unit below. */
-static inline float math_flushed(float x) { return fabsf(x) < 0x1p-126f ? copysignf(0, x) : x; }
-static inline float math_fma_bf16(uint16_t a, uint16_t b, float c) {
-  float x = math_flushed(quant_bf16_to_f32(a)), y = math_flushed(quant_bf16_to_f32(b));
-  double sum = (double)x * (double)y + (double)c;
-  return fabs(sum) < 0x1.ffffffp-127 ? (float)copysign(0, sum) : fmaf(x, y, c);
-}
-static inline float math_dot_bf16(uint16_t a_even, uint16_t a_odd, uint16_t b_even, uint16_t b_odd, float y) {
-  return math_fma_bf16(a_even, b_even, math_fma_bf16(a_odd, b_odd, y));
-}
-
 static inline float math_max(float a, float b) { return a > b ? a : b; }
 
 /* The 16 lanes of a sum, or of a maximum, joined by the fixed tree. */

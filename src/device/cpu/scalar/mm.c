@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "device/cpu/mm.h"
-#include "device/cpu/scalar/math.h"
 
 /* A dot product of row `row` of a panel with one column. */
 typedef float row_fn(const char *panel, int row, int64_t k, const void *x);
@@ -46,20 +45,30 @@ static float row_plain(quant_type type, const char *panel, int row, int64_t k, c
 static float row_f32(const char *panel, int row, int64_t k, const void *x) { return row_plain(QUANT_F32, panel, row, k, x); }
 static float row_f16(const char *panel, int row, int64_t k, const void *x) { return row_plain(QUANT_F16, panel, row, k, x); }
 
-static uint16_t u16_at(const void *p) {
+/* ---- bf16: what vdpbf16ps computes ------------------------------------------------------------------------------------- */
+
+static float flushed(float x) { return fabsf(x) < 0x1p-126f ? copysignf(0, x) : x; }
+
+/* fma without subnormals. The product is exact in double, and so is the sum where it is as small as 2^-126, where what becomes zero is
+ * decided by what it is rounded to: at half a unit below. */
+static float fma_flushed(float a, float b, float c) {
+  double sum = (double)a * (double)b + (double)c;
+  return fabs(sum) < 0x1.ffffffp-127 ? (float)copysign(0, sum) : fmaf(a, b, c);
+}
+
+static float bf16_at(const void *p) {
   uint16_t h;
   memcpy(&h, p, 2);
-  return h;
+  return flushed(quant_bf16_to_f32(h));
 }
 
 static float row_bf16(const char *panel, int row, int64_t k, const void *x) {
-  const char *e = x;
   float y = 0;
-  for (int64_t i = 0; i < k; i += 2) {
-    bool two = i + 1 < k;
-    y = math_dot_bf16(u16_at(panel + cpu_plain_at(QUANT_BF16, i, row)), two ? u16_at(panel + cpu_plain_at(QUANT_BF16, i + 1, row)) : 0,
-                      u16_at(e + 2 * i), two ? u16_at(e + 2 * i + 2) : 0, y);
-  }
+  for (int64_t i = 0; i < k; i += 2)
+    for (int64_t j = i + 1; j >= i; j--) { /* the odd one first */
+      bool there = j < k;
+      y = fma_flushed(there ? bf16_at(panel + cpu_plain_at(QUANT_BF16, j, row)) : 0, there ? bf16_at((const char *)x + 2 * j) : 0, y);
+    }
   return y;
 }
 
