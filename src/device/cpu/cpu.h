@@ -92,6 +92,7 @@ void cpu_avx512_mm(cpu_kernels *k);
 void cpu_avx512_attn(cpu_kernels *k);
 void cpu_avx512_row(cpu_kernels *k);
 void cpu_avx512bf16_mm(cpu_kernels *k);
+void cpu_avx512bf16_attn(cpu_kernels *k);
 
 /* One row of a weight as f32 (embedding): from row-major blocks or out of panels. */
 void cpu_decode_row(const op_value *w, const void *bytes, int64_t row, float *y);
