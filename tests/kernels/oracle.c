@@ -133,7 +133,7 @@ static float rounded_bf16(float x) {
   return (float)ldexp(nearbyint(ldexp(fraction, 8)), exponent - 8);
 }
 
-/* n roundings as in a chain, but a subnormal sum is off by all of it, and so is a subnormal factor; rounding a moves it by 2^-9. */
+/* n roundings as in a chain, but a subnormal sum is off by all of it, and so is a subnormal factor; rounding a moves it by 2^-8. */
 oracle_result oracle_pairs(const float *a, int64_t a_step, const float *b, int64_t b_step, int64_t from, int64_t to) {
   oracle_result r = {0, 0, 0};
   double size = 0, rounding = 0, factors = 0;
@@ -147,7 +147,7 @@ oracle_result oracle_pairs(const float *a, int64_t a_step, const float *b, int64
     rounding += x8 == x ? 0 : fabs((double)x * (double)y);
     factors += fabs((double)x) + fabs((double)y);
   }
-  r.bound = (double)(to - from + 2) * (ORACLE_U * 1.01 * size + (double)FLT_MIN) + 0x1.02p-9 * rounding + factors * (double)FLT_MIN;
+  r.bound = (double)(to - from + 2) * (ORACLE_U * 1.01 * size + (double)FLT_MIN) + 0x1.02p-8 * rounding + factors * (double)FLT_MIN;
   return r;
 }
 
