@@ -436,6 +436,8 @@ static const attention attentions[] = {
     {"window", 6, 2, 32, 48, 100, 0, QUANT_BF16, QUANT_F16, false},
     {"window over blocks, soft cap", 2, 2, 32, 32, 300, 2, QUANT_Q8_0, QUANT_Q8_0, false},
     {"odd dimensions", 2, 1, 20, 24, 0, 0, QUANT_F16, QUANT_F32, false},
+    {"pairs", 4, 1, 64, 64, 0, 0, QUANT_BF16, QUANT_BF16, false},
+    {"pairs, odd dimensions, odd window", 3, 1, 37, 21, 77, 0, QUANT_BF16, QUANT_BF16, false},
     {"sinks", 6, 2, 32, 32, 300, 0, QUANT_F16, QUANT_Q8_0, true},
 };
 
@@ -542,12 +544,13 @@ static float *rounded(const float *x, size_t n, quant_type type) {
   return y;
 }
 
-/* One head of one token in double precision. */
-static double worst_of_head(const story *s, const float *k, const float *v, int i_seq, int position, int head) {
+/* One head of one token against double precision: how much further off it is than by the rounding of weights to bf16, which BF16
+ * values are multiplied by. q is as the keys meet it. */
+static double worst_of_head(const story *s, const float *q_rows, const float *k, const float *v, int i_seq, int position, int head) {
   const attention *a = s->a;
   int group = a->n_heads / a->n_kv, kv = head / group,
       first = a->window && position >= a->window ? position - a->window + 1 : 0;
-  const float *q = s->q + ((size_t)(i_seq * POSITIONS + position) * (size_t)a->n_heads + (size_t)head) * (size_t)a->k_dim;
+  const float *q = q_rows + ((size_t)(i_seq * POSITIONS + position) * (size_t)a->n_heads + (size_t)head) * (size_t)a->k_dim;
   const float *o = s->o + ((size_t)(i_seq * POSITIONS + position) * (size_t)a->n_heads + (size_t)head) * (size_t)a->v_dim;
   double p[POSITIONS], sum = a->sinks ? exp((double)sink_of(head)) : 0, worst = 0;
   for (int j = first; j <= position; j++) {
@@ -559,24 +562,29 @@ static double worst_of_head(const story *s, const float *k, const float *v, int 
     sum += p[j];
   }
   for (int d = 0; d < a->v_dim; d++) {
-    double x = 0;
-    for (int j = first; j <= position; j++)
-      x += p[j] * (double)v[((size_t)(i_seq * POSITIONS + j) * (size_t)a->n_kv + (size_t)kv) * (size_t)a->v_dim + (size_t)d];
-    worst = fmax(worst, fabs(x / sum - (double)o[d]));
+    double x = 0, size = 0;
+    for (int j = first; j <= position; j++) {
+      double term = p[j] * (double)v[((size_t)(i_seq * POSITIONS + j) * (size_t)a->n_kv + (size_t)kv) * (size_t)a->v_dim + (size_t)d];
+      x += term;
+      size += fabs(term);
+    }
+    worst = fmax(worst, fabs(x / sum - (double)o[d]) - (a->v_type == QUANT_BF16 ? 0x1p-8 * size / sum : 0));
   }
   return worst;
 }
 
 static void check_story(const story *s) {
   const attention *a = s->a;
+  float *q = rounded(s->q, (size_t)(SEQUENCES * POSITIONS * a->n_heads * a->k_dim), a->k_type == QUANT_BF16 ? QUANT_BF16 : QUANT_F32);
   float *k = rounded(s->k, (size_t)(SEQUENCES * POSITIONS * a->n_kv * a->k_dim), a->k_type);
   float *v = rounded(s->v, (size_t)(SEQUENCES * POSITIONS * a->n_kv * a->v_dim), a->v_type);
   for (int i = 0; i < SEQUENCES; i++)
     for (int position = 0; position<POSITIONS; position += position % 256> 250 || position < 4 ? 1 : 31)
       for (int head = 0; head < a->n_heads; head += 1 + a->n_heads / 8) {
-        double worst = worst_of_head(s, k, v, i, position, head);
+        double worst = worst_of_head(s, q, k, v, i, position, head);
         if (!(worst < 1e-5)) fail_msg("%s: sequence %d, position %d, head %d: off by %g", a->name, i, position, head, worst);
       }
+  free(q);
   free(k);
   free(v);
 }

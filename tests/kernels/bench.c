@@ -1,4 +1,4 @@
-/* bench: speed of the matrix products of each level and type, one thread.
+/* bench: speed of the matrix products and of the scores and values of each level and type, one thread.
  *
  * In cache: a matrix that fits the second level, for 1..64 columns, as GMAC/s and as a share of the peak of the same level
  * (int8 for quantised types, bf16 or f32 for plain ones). From memory: 1 column over a matrix larger than the caches, as GB/s of
@@ -86,6 +86,12 @@ static double run_mm(const bench_level *l, const bench_data *d, int n_panels, in
 
 static double least(double a, double b) { return a < b ? a : b; }
 
+/* GMAC/s of the peak, if `rounds` of its loop take so long. */
+static double peak_speed(const bench_level *l, int rounds, double seconds) {
+  const double ops[] = {[TANDEM_CEILING_INT8] = l->peak.int8_ops, [TANDEM_CEILING_F32] = l->peak.f32_ops, [TANDEM_CEILING_BF16] = l->peak.bf16_ops};
+  return ops[l->roof] / 2 / 1e9 * rounds / seconds;
+}
+
 /* GMAC/s of a product and of the peak. Runs of half a millisecond by turns, the best of each: most fit between two
  * interruptions. */
 static void time_cache(const bench_level *l, const bench_data *d, int n_panels, int n_cols, double *mm, double *peak) {
@@ -99,8 +105,7 @@ static void time_cache(const bench_level *l, const bench_data *d, int n_panels, 
     t_mm = least(t_mm, run_mm(l, d, n_panels, n_cols, r_mm) / r_mm);
   }
   *mm = macs / t_mm;
-  const double ops[] = {[TANDEM_CEILING_INT8] = l->peak.int8_ops, [TANDEM_CEILING_F32] = l->peak.f32_ops, [TANDEM_CEILING_BF16] = l->peak.bf16_ops};
-  *peak = ops[l->roof] / 2 / 1e9 / t_peak;
+  *peak = peak_speed(l, 1, t_peak);
 }
 
 /* GB/s of one column over all panels, and of reading them. */
@@ -157,6 +162,90 @@ int bench_mm(const cpu_kernels *kernels, const bool *wanted, quant_type type) {
   for (int l = CPU_LEVELS - 1; l >= 0; l--) {
     if (!wanted[l] || (l == CPU_SCALAR && wanted[CPU_AVX2])) continue; /* scalar: only if asked for, or alone */
     bench_level_of(&kernels[l], l > 0 && wanted[l - 1] ? &kernels[l - 1] : NULL, (cpu_level)l, type);
+  }
+  return 0;
+}
+
+/* ---- attention ------------------------------------------------------------------------------------------------------ */
+
+enum { DIM = 128, ATTN_COLS = 36 };
+static const int attn_columns[] = {1, 4, 8, ATTN_COLS};
+
+typedef struct attn_bench {
+  void *block;
+  float *wide[ATTN_COLS], *out[ATTN_COLS]; /* queries or weights, scores or values */
+  int lo[ATTN_COLS], hi[ATTN_COLS];
+} attn_bench;
+
+static void attn_bench_open(attn_bench *d, const cpu_kernels *k, quant_type type, bool v) {
+  float x[DIM];
+  d->block = want(CPU_BLOCK * quant_row_bytes(type, DIM));
+  for (int cell = 0; cell < CPU_BLOCK; cell++) {
+    random_floats(x, DIM, DATA_NORMAL);
+    (v ? k->put_v : k->put_k)[type](d->block, cell, x, DIM);
+  }
+  for (int c = 0; c < ATTN_COLS; c++) {
+    d->wide[c] = want(sizeof(float) * CPU_BLOCK);
+    d->out[c] = want(sizeof(float) * CPU_BLOCK);
+    random_floats(d->wide[c], CPU_BLOCK, DATA_NORMAL);
+    d->lo[c] = 0;
+    d->hi[c] = CPU_BLOCK;
+  }
+}
+
+static void attn_bench_close(attn_bench *d) {
+  base_free(d->block);
+  for (int c = 0; c < ATTN_COLS; c++) {
+    base_free(d->wide[c]);
+    base_free(d->out[c]);
+  }
+}
+
+/* Seconds of `repeat` blocks. */
+static double run_block(const cpu_kernels *k, quant_type type, bool v, const attn_bench *d, int n_cols, int repeat) {
+  const float *in[ATTN_COLS];
+  double t = os_seconds();
+  for (int c = 0; c < n_cols; c++) in[c] = d->wide[c];
+  for (int i = 0; i < repeat; i++) {
+    if (v) k->value[type](d->block, DIM, d->lo, d->hi, in, d->out, n_cols);
+    else k->score[type](d->block, DIM, CPU_BLOCK / 16, in, d->out, n_cols);
+  }
+  return os_seconds() - t;
+}
+
+static void bench_blocks(const cpu_kernels *k, const bench_level *l, quant_type type, bool v) {
+  const int rounds = 4096;
+  attn_bench d;
+  attn_bench_open(&d, k, type, v);
+  printf("  %-6s %s", quant_find(type)->name, v ? "value" : "score");
+  for (size_t i = 0; i < COUNT_OF(attn_columns); i++) {
+    double t_peak = 1e9, t = 1e9, macs = (double)CPU_BLOCK * DIM * attn_columns[i] / 1e9;
+    for (double end = os_seconds() + 0.1; os_seconds() < end;) {
+      t_peak = least(t_peak, run_peak(l, rounds));
+      t = least(t, run_block(k, type, v, &d, attn_columns[i], 4) / 4);
+    }
+    printf("  %6.1f %3.0f%%", macs / t, 100 * macs / t / peak_speed(l, rounds, t_peak));
+    if (attn_columns[i] == 4) printf(" %5.1f GB/s", (double)(CPU_BLOCK * quant_row_bytes(type, DIM)) / t / 1e9);
+    fflush(stdout);
+  }
+  printf("\n");
+  attn_bench_close(&d);
+}
+
+int bench_attn(const cpu_kernels *kernels, const bool *wanted) {
+  for (int level = CPU_LEVELS - 1; level > CPU_SCALAR; level--) {
+    if (!wanted[level]) continue;
+    const cpu_kernels *k = &kernels[level], *below = wanted[level - 1] ? &kernels[level - 1] : NULL;
+    printf("%s, one thread: scores and values of a block of %d positions, %d dimensions; GMAC/s in cache and share of the peak by columns:",
+           cpu_level_name((cpu_level)level), CPU_BLOCK, DIM);
+    for (size_t i = 0; i < COUNT_OF(attn_columns); i++) printf(" %d", attn_columns[i]);
+    printf("\n");
+    for (int t = 0; t < QUANT_TYPE_END; t++) {
+      if (!k->score[t] || (below && below->score[t] == k->score[t])) continue;
+      bench_level l = {.roof = t == QUANT_BF16 ? TANDEM_CEILING_BF16 : TANDEM_CEILING_F32};
+      cpu_level_peak((cpu_level)level, &l.peak);
+      for (int v = 0; v < 2; v++) bench_blocks(k, &l, (quant_type)t, v);
+    }
   }
   return 0;
 }

@@ -5,7 +5,8 @@
  * The levels named are those that have a kernel of their own.
  *   kernels_check [--level L] [--slot NAME] [--bench]
  * --level restricts the instruction sets (scalar is always run, the others are compared with it), --slot the lines ("mm",
- * "mm q4_K"). --bench times the matrix products instead. Exit status 0: all passed; 1: not; 2: wrong usage. */
+ * "mm q4_K"). --bench times the matrix products ("mm") and attention ("attention") instead. Exit status 0: all passed; 1: not; 2: wrong
+ * usage. */
 #include <math.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -209,7 +210,9 @@ static int bench(const options *o, const cpu_kernels *kernels, const bool *wante
     }
     type = (quant_type)t;
   }
-  return bench_mm(kernels, wanted, type);
+  if (o->slot && strcmp(o->slot, "attention") == 0) return bench_attn(kernels, wanted);
+  int failed = bench_mm(kernels, wanted, type);
+  return failed || o->slot ? failed : bench_attn(kernels, wanted);
 }
 
 int main(int argc, char **argv) {

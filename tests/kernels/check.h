@@ -95,5 +95,7 @@ void check_norm(check *c), check_quant(check *c), check_add(check *c), check_sca
 
 /* Times mm of the type at the wanted levels; type QUANT_TYPE_END: of all. Returns an exit status. */
 int bench_mm(const cpu_kernels *kernels, const bool *wanted, quant_type type);
+/* Times score and value of all types at the wanted levels. */
+int bench_attn(const cpu_kernels *kernels, const bool *wanted);
 
 #endif

@@ -1,15 +1,16 @@
 /* check_attn: scores, values, cells and softmax of one attention block. Blocks are laid out here by the words of cpu.h:
  *
- *   K [16 sub][dim][16 position], V [256 position][dim]; Q8_0: int8 there, then f16 scales with dim / 32 in place of dim */
+ *   K [16 sub][dim][16 position], V [256 position][dim]; Q8_0: int8 there, then f16 scales with dim / 32 in place of dim
+ *   BF16: K [16 sub][dim / 2][16 position][2], then [16 position] of the last dimension if dim is odd; V [128][dim][2 positions] */
 #include <math.h>
 #include <stdlib.h>
 
 #include "kernels/check.h"
 
-enum { MAX_DIM = 512, MAX_COLS = 33, COLS = 17 };
-static const int wide_counts[] = {24, 31, 32, 33};
+enum { MAX_DIM = 512, MAX_COLS = 41, COLS = 17 };
+static const int wide_counts[] = {24, 31, 36, 41};
 
-static const int dims[] = {8, 16, 24, 32, 40, 64, 80, 96, 100, 128, 160, 192, 256, 512};
+static const int dims[] = {1, 2, 7, 8, 16, 24, 32, 33, 40, 64, 80, 96, 100, 128, 160, 192, 256, 257, 300, 512};
 
 typedef struct attn_data {
   zone block, in[MAX_COLS], out[MAX_COLS];
@@ -36,11 +37,20 @@ static size_t element_at(bool is_k, int cell, int i, int dim) {
   return is_k ? (sub + (size_t)i) * 16 + (size_t)(cell % 16) : (size_t)cell * (size_t)dim + (size_t)i;
 }
 
+static size_t pair_element_at(bool is_k, int cell, int i, int dim) {
+  if (!is_k) return element_at(false, cell / 2, i, dim) * 2 + (size_t)(cell % 2);
+  size_t sub = (size_t)(cell / 16) * 16 * (size_t)dim, lane = (size_t)(cell % 16);
+  return sub + (dim % 2 && i == dim - 1 ? (size_t)i * 16 + lane : (size_t)(i / 2) * 32 + lane * 2 + (size_t)(i % 2));
+}
+
 /* Writes an encoded row into a block. */
 static void lay_row(quant_type type, bool is_k, uint8_t *block, int cell, const uint8_t *row, int dim) {
   if (type != QUANT_Q8_0) {
     size_t size = (size_t)quant_find(type)->bytes;
-    for (int i = 0; i < dim; i++) memcpy(block + size * element_at(is_k, cell, i, dim), row + size * (size_t)i, size);
+    for (int i = 0; i < dim; i++) {
+      size_t at = (type == QUANT_BF16 ? pair_element_at : element_at)(is_k, cell, i, dim);
+      memcpy(block + size * at, row + size * (size_t)i, size);
+    }
     return;
   }
   uint8_t *scales = block + CPU_BLOCK * (size_t)dim;
@@ -74,7 +84,7 @@ static void compare_score(check *c, const attn_data *d, int dim, int n, const fl
   float want[CPU_BLOCK];
   double value[CPU_BLOCK], bound[CPU_BLOCK];
   for (int p = 0; p < n; p++) {
-    oracle_result o = oracle_chain(q, 1, d->rows[p], 1, dim);
+    oracle_result o = c->type == QUANT_BF16 ? oracle_pairs(q, 1, d->rows[p], 1, 0, dim) : oracle_chain(q, 1, d->rows[p], 1, dim);
     want[p] = o.exact;
     value[p] = o.value;
     bound[p] = o.bound;
@@ -133,7 +143,8 @@ static void compare_value(check *c, const attn_data *d, int dim, int lo, int hi,
   float want[MAX_DIM];
   double value[MAX_DIM], bound[MAX_DIM];
   for (int i = 0; i < dim; i++) {
-    oracle_result r = oracle_chain(p + lo, 1, &d->rows[lo][i], MAX_DIM, hi - lo);
+    oracle_result r = c->type == QUANT_BF16 ? oracle_pairs(p, 1, &d->rows[0][i], MAX_DIM, lo, hi)
+                                            : oracle_chain(p + lo, 1, &d->rows[lo][i], MAX_DIM, hi - lo);
     want[i] = r.exact;
     value[i] = r.value;
     bound[i] = r.bound;
@@ -170,7 +181,8 @@ static void value_shape(check *c, attn_data *d, int dim, int n_cols) {
   random_block(d, c->type, false, dim, from, to, kind, tight);
   for (int i = 0; i < n_cols; i++) {
     float *w = zone_place(&d->in[i], CPU_BLOCK * sizeof(float), 4, tight);
-    for (int j = 0; j < CPU_BLOCK; j++) w[j] = j >= lo[i] && j < hi[i] ? fabsf(random_unit()) : outside;
+    random_floats(w, CPU_BLOCK, kind == DATA_BRINK ? DATA_BRINK : DATA_NORMAL);
+    for (int j = 0; j < CPU_BLOCK; j++) w[j] = j >= lo[i] && j < hi[i] ? fabsf(w[j]) : outside;
     p[i] = w;
     o[i] = zone_place(&d->out[i], (size_t)dim * sizeof(float), 4, tight);
   }
@@ -205,6 +217,21 @@ void check_value(check *c) {
 
 /* ---- cells ----------------------------------------------------------------------------------------------------------- */
 
+/* The same cell as a row from outside. */
+static void moved_cell(check *c, attn_data *d, bool is_k, int dim, int cell, const uint8_t *row) {
+  static uint8_t want[4 * CPU_BLOCK * MAX_DIM];
+  uint8_t back[4 * MAX_DIM];
+  size_t n = CPU_BLOCK * quant_row_bytes(c->type, dim), row_bytes = quant_row_bytes(c->type, dim);
+  zone_blank(&d->block);
+  memcpy(want, d->block.data, n);
+  lay_row(c->type, is_k, want, cell, row, dim);
+  cpu_cells_put(NULL, c->type, !is_k, dim, d->block.data, cell, cell + 1, row);
+  check_zone(c, "block", &d->block);
+  if (memcmp(d->block.data, want, n) != 0) check_fail(c, "a row put into the block from outside lies elsewhere");
+  cpu_cells_get(NULL, c->type, !is_k, dim, d->block.data, cell, cell + 1, back);
+  if (memcmp(back, row, row_bytes) != 0) check_fail(c, "a row taken out of the block is another");
+}
+
 static void put_cell(check *c, attn_data *d, bool is_k, int dim, int cell, data_kind kind) {
   static uint8_t want[4 * CPU_BLOCK * MAX_DIM];
   uint8_t row[4 * MAX_DIM];
@@ -232,6 +259,7 @@ static void put_cell(check *c, attn_data *d, bool is_k, int dim, int cell, data_
     }
   }
   zone_seal(&d->in[0], false);
+  moved_cell(c, d, is_k, dim, cell, row);
 }
 
 static void put_cells(check *c, bool is_k) {

@@ -126,18 +126,28 @@ static float flushing_fma(float a, float b, float c) {
   return fmaf(a, b, c);
 }
 
-/* Pairs of BF16, the odd one first. n roundings as in a chain, but a subnormal sum is off by all of it. */
-static oracle_result mm_pairs(const float *w, const float *x, int64_t k) {
+/* To 8 bits, halves to even; beyond the largest, infinity. */
+static float rounded_bf16(float x) {
+  int exponent;
+  double fraction = frexp((double)without_subnormal(x), &exponent);
+  return (float)ldexp(nearbyint(ldexp(fraction, 8)), exponent - 8);
+}
+
+/* n roundings as in a chain, but a subnormal sum is off by all of it, and so is a subnormal factor; rounding a moves it by 2^-8. */
+oracle_result oracle_pairs(const float *a, int64_t a_step, const float *b, int64_t b_step, int64_t from, int64_t to) {
   oracle_result r = {0, 0, 0};
-  double size = 0;
-  for (int64_t i = 0; i < k + k % 2; i++) {
+  double size = 0, rounding = 0, factors = 0;
+  for (int64_t i = from - from % 2; i < to + to % 2; i++) {
     int64_t at = i ^ 1;
-    float a = at < k ? without_subnormal(w[at]) : 0, b = at < k ? without_subnormal(x[at]) : 0;
-    r.exact = flushing_fma(a, b, r.exact);
-    r.value += (double)a * (double)b;
-    size += fabs((double)a * (double)b);
+    bool there = at >= from && at < to;
+    float x = there ? a[at * a_step] : 0, y = there ? b[at * b_step] : 0, x8 = rounded_bf16(x);
+    r.exact = flushing_fma(x8, without_subnormal(y), r.exact);
+    r.value += (double)x * (double)y;
+    size += fabs((double)x * (double)y);
+    rounding += x8 == x ? 0 : fabs((double)x * (double)y);
+    factors += fabs((double)x) + fabs((double)y);
   }
-  r.bound = (double)(k + 2) * (ORACLE_U * size + (double)FLT_MIN);
+  r.bound = (double)(to - from + 2) * (ORACLE_U * 1.01 * size + (double)FLT_MIN) + 0x1.02p-8 * rounding + factors * (double)FLT_MIN;
   return r;
 }
 
@@ -148,7 +158,7 @@ oracle_result oracle_mm(quant_type type, const void *row, const void *x, int64_t
   info->decode(row, w, k);
   if (type == QUANT_BF16) {
     info->decode(x, e, k);
-    return mm_pairs(w, e, k);
+    return oracle_pairs(e, 1, w, 1, 0, k);
   }
   return mm_plain(w, x, k);
 }

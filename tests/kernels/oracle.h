@@ -20,6 +20,9 @@ typedef struct oracle_result {
 oracle_result oracle_mm(quant_type type, const void *row, const void *x, int64_t k);
 /* Chain of fma from +0 over n values: a[i * a_step] * b[i * b_step]. */
 oracle_result oracle_chain(const float *a, int64_t a_step, const float *b, int64_t b_step, int64_t n);
+/* The chain of BF16: pairs of i, aligned to even ones, the odd element first and subnormals flushed, of i = from .. to - 1; what of a pair is
+ * outside counts as zero. The value is of a as it is, the exact float of a rounded to bf16, which the bound allows. */
+oracle_result oracle_pairs(const float *a, int64_t a_step, const float *b, int64_t b_step, int64_t from, int64_t to);
 /* lanes16 of cpu.h: of x, or with fma of x * x. */
 float oracle_lanes16(const float *x, int64_t n, bool squares);
 

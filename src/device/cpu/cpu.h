@@ -5,6 +5,8 @@
  * rounding.
  *   lanes16    a sum over n values: 16 accumulators from +0, value i goes to lane i % 16 in increasing i (plain add, or fma
  *              where said), then lane j += lane j+8 (j < 8), += j+4, += j+2, += j+1.
+ *   pair       of bf16, as vdpbf16ps: pair(a0, a1, b0, b1, y): y = fma(a1, b1, y), then fma(a0, b0, y). Subnormal operands count as
+ *              zeros of their sign, and so do results that are subnormal after rounding as if exponents had no end
  *   mm         see the slots below
  *   exp, tanh  the formulas in scalar/math.h, reproduced operation for operation */
 #ifndef CPU_H
@@ -30,9 +32,8 @@ void cpu_panel_pack(quant_type type, int64_t cols, const void *rows, size_t row_
  * Always writes whole panels. x[c]: a row in the type's partner format (quant.h).
  *   F32, F16      : per stretch of 256 k (the last may be shorter): b = +0; b = fma(w[k], x[k], b) in increasing k;
  *                   then y = y + b, from y = +0. Weights are widened exactly.
- *   BF16          : y = +0, then per pair of k, as vdpbf16ps: y = fma(w[2 i + 1], x[2 i + 1], y); y = fma(w[2 i], x[2 i], y).
- *                   Subnormal operands count as zeros of their sign, and so do results that are subnormal after rounding as if
- *                   exponents had no end; a missing last element is a pair of zeros
+ *   BF16          : y = +0, then y = pair(w[2 i], w[2 i + 1], x[2 i], x[2 i + 1], y) in increasing i; a missing last element is a
+ *                   pair of zeros
  *   Q8_0, Q4_0    : per 32 k: i = sum q_w * q_x exactly in int32; y = fma((float)i, d_w * d_x, y)
  *   Q4_K, Q5_K    : per 256 k, exactly in int32: i = sum_s scale_s * sum q_w q_x, m = sum_s min_s * sum_s q_x;
  *                   y = fma((float)i, d * d_x, y); y = fma(-(float)m, dmin * d_x, y)
@@ -43,9 +44,14 @@ typedef void cpu_mm_fn(const void *panels, size_t panel_bytes, int n_panels, int
 /* One KV head, one block of a page, n_cols query columns. K block: sub-blocks of 16 positions, [16 sub][dim][16 position]
  * elements; V block: [256 position][dim]. Q8_0: K [16 sub][dim][16] int8, then f16 scales [16 sub][dim / 32][16];
  * V [256][dim] int8, then f16 scales [256][dim / 32]. Elements are widened to f32 exactly (q * d is exact).
- *   score: s[c][p] = +0, then fma(q[c][d], K[p][d], s) in increasing d, for p < 16 * n_sub; q is not scaled. */
+ * BF16 lies in pairs: K [16 sub][dim / 2][16 position][2 d], if dim is odd the last one as [16 position] at the end of each sub-block;
+ * V [128][dim][2 positions]. q and p are rounded to bf16 (nearest even; subnormals count as zeros of their sign).
+ *   score: s[c][p] = +0, then fma(q[c][d], K[p][d], s) in increasing d, for p < 16 * n_sub; q is not scaled.
+ *          BF16: s = pair(K[p][2 i], K[p][2 i + 1], q[c][2 i], q[c][2 i + 1], s) in increasing i; a missing last one is a pair of zeros. */
 typedef void cpu_score_fn(const void *k, int dim, int n_sub, const float *const *q, float *const *s, int n_cols);
-/*   value: o[c][d] = +0, then fma(p[c][i], V[i][d], o) for i = lo[c] .. hi[c] - 1 in increasing i. */
+/*   value: o[c][d] = +0, then fma(p[c][i], V[i][d], o) for i = lo[c] .. hi[c] - 1 in increasing i.
+ *          BF16: o = pair(V[2 i][d], V[2 i + 1][d], p[c][2 i], p[c][2 i + 1], o) in increasing i, of all pairs with a position in
+ *          lo[c] .. hi[c] - 1; the other position of such a pair counts as a pair of zeros, whatever the cell holds. */
 typedef void cpu_value_fn(const void *v, int dim, const int *lo, const int *hi, const float *const *p, float *const *o, int n_cols);
 /* Writes one row of K (or V) of one head into cell `cell` of its block, rounded to the type (Q8_0 as quant encodes it). */
 typedef void cpu_cell_fn(void *block, int cell, const float *x, int dim);
@@ -92,6 +98,7 @@ void cpu_avx512_mm(cpu_kernels *k);
 void cpu_avx512_attn(cpu_kernels *k);
 void cpu_avx512_row(cpu_kernels *k);
 void cpu_avx512bf16_mm(cpu_kernels *k);
+void cpu_avx512bf16_attn(cpu_kernels *k);
 
 /* One row of a weight as f32 (embedding): from row-major blocks or out of panels. */
 void cpu_decode_row(const op_value *w, const void *bytes, int64_t row, float *y);

@@ -54,7 +54,7 @@ static const level_info levels[CPU_LEVELS] = {
 #if defined(CPU_HAVE_X86)
     [CPU_AVX2] = {"avx2", has_avx2, {cpu_avx2_mm, cpu_avx2_attn, cpu_avx2_row}, cpu_avx2_peak},
     [CPU_AVX512] = {"avx512", has_avx512, {cpu_avx512_mm, cpu_avx512_attn, cpu_avx512_row}, cpu_avx512_peak},
-    [CPU_AVX512BF16] = {"avx512bf16", has_avx512bf16, {cpu_avx512bf16_mm, NULL, NULL}, cpu_avx512bf16_peak},
+    [CPU_AVX512BF16] = {"avx512bf16", has_avx512bf16, {cpu_avx512bf16_mm, cpu_avx512bf16_attn, NULL}, cpu_avx512bf16_peak},
 #else
     [CPU_AVX2] = {.name = "avx2"}, [CPU_AVX512] = {.name = "avx512"}, [CPU_AVX512BF16] = {.name = "avx512bf16"},
 #endif

@@ -65,6 +65,8 @@ VECF_INLINE veci veci_or(veci x, veci y) { return VECF_PAIR(veci, _mm256_or_si25
 VECF_INLINE veci veci_max(veci x, veci y) { return VECF_PAIR(veci, _mm256_max_epi32, x, y); }
 #define veci_shl(x, n) ((veci){_mm256_slli_epi32((x).a, n), _mm256_slli_epi32((x).b, n)})
 #define veci_shr(x, n) ((veci){_mm256_srli_epi32((x).a, n), _mm256_srli_epi32((x).b, n)})
+/* The upper 16 bits of each lane, in place; a mask would cost a register. */
+VECF_INLINE veci veci_high_half(veci x) { return veci_shl(veci_shr(x, 16), 16); }
 VECF_INLINE veci vecf_round(vecf x) { return (veci){_mm256_cvtps_epi32(x.a), _mm256_cvtps_epi32(x.b)}; } /* to nearest even */
 VECF_INLINE veci vecf_truncate(vecf x) { return (veci){_mm256_cvttps_epi32(x.a), _mm256_cvttps_epi32(x.b)}; }
 VECF_INLINE vecf veci_to_f(veci x) { return (vecf){_mm256_cvtepi32_ps(x.a), _mm256_cvtepi32_ps(x.b)}; }

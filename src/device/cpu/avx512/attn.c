@@ -3,6 +3,9 @@
 #include "device/cpu/scalar/math.h"
 
 #include "device/cpu/math.inc"
+#include "device/cpu/pairs_fma.inc"
+#include "device/cpu/attn_tile.inc"
+#include "device/cpu/attn_bf16.inc"
 #include "device/cpu/attn.inc"
 
 void cpu_avx512_attn(cpu_kernels *k) { attn_fill(k); }

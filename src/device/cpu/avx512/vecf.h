@@ -41,6 +41,7 @@ VECF_INLINE veci veci_or(veci a, veci b) { return _mm512_or_si512(a, b); }
 VECF_INLINE veci veci_max(veci a, veci b) { return _mm512_max_epi32(a, b); }
 #define veci_shl(a, n) _mm512_slli_epi32(a, n)
 #define veci_shr(a, n) _mm512_srli_epi32(a, n)
+VECF_INLINE veci veci_high_half(veci a) { return veci_and(a, veci_all((int32_t)0xffff0000)); } /* the upper 16 bits, in place */
 VECF_INLINE veci vecf_round(vecf a) { return _mm512_cvtps_epi32(a); } /* to nearest even */
 VECF_INLINE veci vecf_truncate(vecf a) { return _mm512_cvttps_epi32(a); }
 VECF_INLINE vecf veci_to_f(veci a) { return _mm512_cvtepi32_ps(a); }

@@ -1,7 +1,9 @@
 /* scalar/attn: kernels on one block of K or V. They define the bits; every level above gives the same.
  *
  *   K block  [16 sub][dim][16 position]; Q8_0: int8, then f16 scales [16 sub][dim / 32][16]
- *   V block  [256 position][dim];        Q8_0: int8, then f16 scales [256][dim / 32] */
+ *   V block  [256 position][dim];        Q8_0: int8, then f16 scales [256][dim / 32]
+ *   BF16     pairs: K [16 sub][dim / 2][16 position][2], each sub-block's last dimension [16 position] if dim is odd;
+ *            V [128][dim][2 positions] */
 #include "device/cpu/scalar/math.h"
 
 /* ---- elements ------------------------------------------------------------------------------------------------------- */
@@ -17,18 +19,12 @@ static float q8_at(const void *block, int dim, size_t i, size_t i_scale) {
 
 static float k_f32(const void *k, int p, int d, int dim) { return ((const float *)k)[k_index(p, d, dim)]; }
 static float k_f16(const void *k, int p, int d, int dim) { return quant_f16_to_f32(((const uint16_t *)k)[k_index(p, d, dim)]); }
-static float k_bf16(const void *k, int p, int d, int dim) {
-  return quant_bf16_to_f32(((const uint16_t *)k)[k_index(p, d, dim)]);
-}
 static float k_q8_0(const void *k, int p, int d, int dim) {
   return q8_at(k, dim, k_index(p, d, dim), k_index(p, d / 32, dim / 32));
 }
 
 static float v_f32(const void *v, int p, int d, int dim) { return ((const float *)v)[v_index(p, d, dim)]; }
 static float v_f16(const void *v, int p, int d, int dim) { return quant_f16_to_f32(((const uint16_t *)v)[v_index(p, d, dim)]); }
-static float v_bf16(const void *v, int p, int d, int dim) {
-  return quant_bf16_to_f32(((const uint16_t *)v)[v_index(p, d, dim)]);
-}
 static float v_q8_0(const void *v, int p, int d, int dim) {
   return q8_at(v, dim, v_index(p, d, dim), v_index(p, d / 32, dim / 32));
 }
@@ -70,9 +66,6 @@ static void score_f32(const void *k, int dim, int n_sub, const float *const *q, 
 static void score_f16(const void *k, int dim, int n_sub, const float *const *q, float *const *s, int n_cols) {
   score(k_f16, k, dim, n_sub, q, s, n_cols);
 }
-static void score_bf16(const void *k, int dim, int n_sub, const float *const *q, float *const *s, int n_cols) {
-  score(k_bf16, k, dim, n_sub, q, s, n_cols);
-}
 static void score_q8_0(const void *k, int dim, int n_sub, const float *const *q, float *const *s, int n_cols) {
   score(k_q8_0, k, dim, n_sub, q, s, n_cols);
 }
@@ -83,11 +76,45 @@ static void value_f32(const void *v, int dim, const int *lo, const int *hi, cons
 static void value_f16(const void *v, int dim, const int *lo, const int *hi, const float *const *p, float *const *o, int n) {
   value(v_f16, v, dim, lo, hi, p, o, n);
 }
-static void value_bf16(const void *v, int dim, const int *lo, const int *hi, const float *const *p, float *const *o, int n) {
-  value(v_bf16, v, dim, lo, hi, p, o, n);
-}
 static void value_q8_0(const void *v, int dim, const int *lo, const int *hi, const float *const *p, float *const *o, int n) {
   value(v_q8_0, v, dim, lo, hi, p, o, n);
+}
+
+/* ---- score and value of BF16 ---------------------------------------------------------------------------------------- */
+
+static size_t k_pair_index(int p, int d, int dim) {
+  if (d == dim - 1 && dim % 2) return k_index(p, d, dim);
+  return k_index(p - p % 16, d - d % 2, dim) + (size_t)(p % 16 * 2 + d % 2);
+}
+static size_t v_pair_index(int p, int d, int dim) { return v_index(p / 2, d, dim) * 2 + (size_t)(p % 2); }
+
+static float widened(uint16_t h) { return math_flushed(quant_bf16_to_f32(h)); }
+static float rounded(float x) { return widened(quant_f32_to_bf16(math_flushed(x))); }
+
+static void score_bf16(const void *block, int dim, int n_sub, const float *const *q, float *const *s, int n_cols) {
+  const uint16_t *k = block;
+  for (int p = 0; p < 16 * n_sub; p++)
+    for (int c = 0; c < n_cols; c++) {
+      s[c][p] = 0;
+      for (int pair = 0; pair < dim; pair += 2)
+        for (int d = pair + 1; d >= pair; d--) { /* the odd one first */
+          bool there = d < dim;
+          s[c][p] = math_fma_flushed(there ? widened(k[k_pair_index(p, d, dim)]) : 0, there ? rounded(q[c][d]) : 0, s[c][p]);
+        }
+    }
+}
+
+static void value_bf16(const void *block, int dim, const int *lo, const int *hi, const float *const *p, float *const *o, int n_cols) {
+  const uint16_t *v = block;
+  for (int c = 0; c < n_cols; c++) {
+    memset(o[c], 0, sizeof(float) * (size_t)dim);
+    for (int pair = lo[c] - lo[c] % 2; pair < hi[c]; pair += 2)
+      for (int i = pair + 1; i >= pair; i--) { /* the odd one first */
+        bool seen = i >= lo[c] && i < hi[c];
+        float weight = seen ? rounded(p[c][i]) : 0;
+        for (int d = 0; d < dim; d++) o[c][d] = math_fma_flushed(seen ? widened(v[v_pair_index(i, d, dim)]) : 0, weight, o[c][d]);
+      }
+  }
 }
 
 /* ---- cells ---------------------------------------------------------------------------------------------------------- */
@@ -99,7 +126,7 @@ static void put_k_f16(void *block, int cell, const float *x, int dim) {
   for (int d = 0; d < dim; d++) ((uint16_t *)block)[k_index(cell, d, dim)] = quant_f32_to_f16(x[d]);
 }
 static void put_k_bf16(void *block, int cell, const float *x, int dim) {
-  for (int d = 0; d < dim; d++) ((uint16_t *)block)[k_index(cell, d, dim)] = quant_f32_to_bf16(x[d]);
+  for (int d = 0; d < dim; d++) ((uint16_t *)block)[k_pair_index(cell, d, dim)] = quant_f32_to_bf16(x[d]);
 }
 static void put_v_f32(void *block, int cell, const float *x, int dim) {
   memcpy((float *)block + v_index(cell, 0, dim), x, sizeof(float) * (size_t)dim);
@@ -108,7 +135,7 @@ static void put_v_f16(void *block, int cell, const float *x, int dim) {
   for (int d = 0; d < dim; d++) ((uint16_t *)block)[v_index(cell, d, dim)] = quant_f32_to_f16(x[d]);
 }
 static void put_v_bf16(void *block, int cell, const float *x, int dim) {
-  for (int d = 0; d < dim; d++) ((uint16_t *)block)[v_index(cell, d, dim)] = quant_f32_to_bf16(x[d]);
+  for (int d = 0; d < dim; d++) ((uint16_t *)block)[v_pair_index(cell, d, dim)] = quant_f32_to_bf16(x[d]);
 }
 
 typedef struct q8_block { /* as in a file */

@@ -46,6 +46,16 @@ static inline float math_float(uint32_t u) {
   return x;
 }
 
+/* What vdpbf16ps makes of subnormals: zeros of their sign. */
+static inline float math_flushed(float x) { return fabsf(x) < 0x1p-126f ? copysignf(0, x) : x; }
+
+/* fma without subnormals. The product is exact in double, and so is the sum where it is as small as 2^-126, where what becomes zero is
+ * decided by what it is rounded to: at half a unit below. */
+static inline float math_fma_flushed(float a, float b, float c) {
+  double sum = (double)a * (double)b + (double)c;
+  return fabs(sum) < 0x1.ffffffp-127 ? (float)copysign(0, sum) : fmaf(a, b, c);
+}
+
 static inline float math_exp(float x) {
   float t = fmaf(x, MATH_LOG2E, MATH_ROUND), n = t - MATH_ROUND;
   float r = fmaf(n, -MATH_LN2_HIGH, x);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "device/cpu/mm.h"
+#include "device/cpu/scalar/math.h"
 
 /* A dot product of row `row` of a panel with one column. */
 typedef float row_fn(const char *panel, int row, int64_t k, const void *x);
@@ -47,19 +48,10 @@ static float row_f16(const char *panel, int row, int64_t k, const void *x) { ret
 
 /* ---- bf16: what vdpbf16ps computes ------------------------------------------------------------------------------------- */
 
-static float flushed(float x) { return fabsf(x) < 0x1p-126f ? copysignf(0, x) : x; }
-
-/* fma without subnormals. The product is exact in double, and so is the sum where it is as small as 2^-126, where what becomes zero is
- * decided by what it is rounded to: at half a unit below. */
-static float fma_flushed(float a, float b, float c) {
-  double sum = (double)a * (double)b + (double)c;
-  return fabs(sum) < 0x1.ffffffp-127 ? (float)copysign(0, sum) : fmaf(a, b, c);
-}
-
 static float bf16_at(const void *p) {
   uint16_t h;
   memcpy(&h, p, 2);
-  return flushed(quant_bf16_to_f32(h));
+  return math_flushed(quant_bf16_to_f32(h));
 }
 
 static float row_bf16(const char *panel, int row, int64_t k, const void *x) {
@@ -67,7 +59,7 @@ static float row_bf16(const char *panel, int row, int64_t k, const void *x) {
   for (int64_t i = 0; i < k; i += 2)
     for (int64_t j = i + 1; j >= i; j--) { /* the odd one first */
       bool there = j < k;
-      y = fma_flushed(there ? bf16_at(panel + cpu_plain_at(QUANT_BF16, j, row)) : 0, there ? bf16_at((const char *)x + 2 * j) : 0, y);
+      y = math_fma_flushed(there ? bf16_at(panel + cpu_plain_at(QUANT_BF16, j, row)) : 0, there ? bf16_at((const char *)x + 2 * j) : 0, y);
     }
   return y;
 }
