@@ -1,7 +1,7 @@
-/* flush: arithmetic without subnormals, as vdpbf16ps has it always: MXCSR takes operands and results below 2^-126 for zeros. Loads
+/* avx2/flush: arithmetic without subnormals, as vdpbf16ps has it always: MXCSR takes operands and results below 2^-126 for zeros. Loads
  * and stores do not cross the changes of mode, and what is computed lies between them. */
-#ifndef CPU_FLUSH_H
-#define CPU_FLUSH_H
+#ifndef CPU_AVX2_FLUSH_H
+#define CPU_AVX2_FLUSH_H
 
 #include <immintrin.h>
 #include <stdint.h>
