@@ -403,6 +403,13 @@ static void attention_is_priced_by_position(void **state) {
   assert_int_equal(info.cell_bytes, 2 * 64 * (2 + 4));
   assert_int_equal(info.window_cell_bytes, 4 * 2 * 64 * (2 + 4));
   assert_int_equal(info.cell_macs, 2 * 4 * (64 + 64));
+  assert_int_equal(info.arithmetic, TANDEM_CEILING_INT8);
+  assert_int_equal(info.cell_arithmetic, TANDEM_CEILING_F32);
+  double per_second;
+  assert_int_equal(tandem_measure_ceiling(e, (tandem_ceiling)TANDEM_CEILINGS, 0.001, &per_second, &err), TANDEM_ERROR_ARGUMENT);
+  assert_non_null(strstr(err.text, "4, must be 0 to 3"));
+  ok(tandem_measure_ceiling(e, TANDEM_CEILING_BF16, 0.001, &per_second, &err), &err);
+  assert_true(per_second > 0);
   assert_int_equal(info.window_cell_macs, 4 * 4 * (64 + 64));
   tandem_engine_close(e);
 }
@@ -539,6 +546,8 @@ static void a_vocabulary_can_be_opened_alone(void **state) {
   assert_int_equal(ids[0], 4062);
   assert_int_equal(tandem_engine_get_info(e, &info, &err), TANDEM_ERROR_ARGUMENT);
   assert_int_equal(tandem_explain(e, 1, false, NULL, NULL, &err), TANDEM_ERROR_ARGUMENT);
+  double per_second;
+  assert_int_equal(tandem_measure_ceiling(e, TANDEM_CEILING_F32, 0.001, &per_second, &err), TANDEM_ERROR_ARGUMENT);
   assert_int_equal(tandem_session_open(&s, e, NULL, &err), TANDEM_ERROR_ARGUMENT);
   tandem_engine_close(e);
 }

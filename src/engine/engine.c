@@ -260,6 +260,9 @@ tandem_status tandem_token_bytes(const tandem_engine *e, int32_t id, bool specia
 bool tandem_token_is_end(const tandem_engine *e, int32_t id) { return e->tokens && token_is_end(e->tokens, id); }
 
 tandem_status tandem_measure_ceiling(tandem_engine *e, tandem_ceiling what, double seconds, double *per_second, tandem_error *err) {
+  TRY(need_model(e, err));
+  if ((unsigned)what >= TANDEM_CEILINGS)
+    return base_fail(err, TANDEM_ERROR_ARGUMENT, "what", "ceiling: %d, must be 0 to %d", (int)what, TANDEM_CEILINGS - 1);
   return e->ops->ceiling(e->device, what, seconds, per_second, err);
 }
 

@@ -53,6 +53,16 @@ typedef void cpu_score_fn(const void *k, int dim, int n_sub, const float *const 
  *          BF16: o = pair(V[2 i][d], V[2 i + 1][d], p[c][2 i], p[c][2 i + 1], o) in increasing i, of all pairs with a position in
  *          lo[c] .. hi[c] - 1; the other position of such a pair counts as a pair of zeros, whatever the cell holds. */
 typedef void cpu_value_fn(const void *v, int dim, const int *lo, const int *hi, const float *const *p, float *const *o, int n_cols);
+/* Where element d of a cell lies in its block, counted in elements; of Q8_0 that is its int8, and with dim / 32 its scales. */
+static inline size_t cpu_k_at(quant_type type, int cell, int d, int dim) {
+  size_t sub = (size_t)(cell / 16) * (size_t)dim * 16, position = (size_t)(cell % 16);
+  if (type == QUANT_BF16 && (d | 1) < dim) return sub + (size_t)(d / 2) * 32 + 2 * position + (size_t)(d % 2);
+  return sub + (size_t)d * 16 + position;
+}
+static inline size_t cpu_v_at(quant_type type, int cell, int d, int dim) {
+  if (type == QUANT_BF16) return (size_t)(cell / 2) * (size_t)dim * 2 + 2 * (size_t)d + (size_t)(cell % 2);
+  return (size_t)cell * (size_t)dim + (size_t)d;
+}
 /* Writes one row of K (or V) of one head into cell `cell` of its block, rounded to the type (Q8_0 as quant encodes it). */
 typedef void cpu_cell_fn(void *block, int cell, const float *x, int dim);
 

@@ -112,7 +112,8 @@ static void expert_unit(by_expert *a, int64_t expert, int64_t p0, int64_t n_pane
   cpu_matrix_unit(&a->m, p0, n_panels, xs, ys, NULL, n_cols, a->tail);
 }
 
-/* Few tokens: the panels of all experts in use are one row of panels, of which each thread reads slabs. */
+/* Up to CPU_FEW_COLUMNS tokens, each of whose experts are different ones, so no expert has more columns than that: the panels of all
+ * experts in use are one row of panels, of which each thread reads slabs. */
 static void few_slots(by_expert *a, const int32_t *active, int64_t n_active, cpu_spans s) {
   s.n = n_active * a->m.n_panels;
   for (int64_t q, end; cpu_next_span(&s, &q, &end);)

@@ -1,15 +1,7 @@
-/* scalar/attn: kernels on one block of K or V. They define the bits; every level above gives the same.
- *
- *   K block  [16 sub][dim][16 position]; Q8_0: int8, then f16 scales [16 sub][dim / 32][16]
- *   V block  [256 position][dim];        Q8_0: int8, then f16 scales [256][dim / 32]
- *   BF16     pairs: K [16 sub][dim / 2][16 position][2], each sub-block's last dimension [16 position] if dim is odd;
- *            V [128][dim][2 positions] */
+/* scalar/attn: kernels on one block of K or V, laid out as cpu.h says. They define the bits; every level above gives the same. */
 #include "device/cpu/scalar/math.h"
 
 /* ---- elements ------------------------------------------------------------------------------------------------------- */
-
-static size_t k_index(int p, int d, int dim) { return ((size_t)(p / 16) * (size_t)dim + (size_t)d) * 16 + (size_t)(p % 16); }
-static size_t v_index(int p, int d, int dim) { return (size_t)p * (size_t)dim + (size_t)d; }
 
 static float q8_at(const void *block, int dim, size_t i, size_t i_scale) {
   const int8_t *q = block;
@@ -17,16 +9,16 @@ static float q8_at(const void *block, int dim, size_t i, size_t i_scale) {
   return (float)q[i] * quant_f16_to_f32(scales[i_scale]);
 }
 
-static float k_f32(const void *k, int p, int d, int dim) { return ((const float *)k)[k_index(p, d, dim)]; }
-static float k_f16(const void *k, int p, int d, int dim) { return quant_f16_to_f32(((const uint16_t *)k)[k_index(p, d, dim)]); }
+static float k_f32(const void *k, int p, int d, int dim) { return ((const float *)k)[cpu_k_at(QUANT_F32, p, d, dim)]; }
+static float k_f16(const void *k, int p, int d, int dim) { return quant_f16_to_f32(((const uint16_t *)k)[cpu_k_at(QUANT_F16, p, d, dim)]); }
 static float k_q8_0(const void *k, int p, int d, int dim) {
-  return q8_at(k, dim, k_index(p, d, dim), k_index(p, d / 32, dim / 32));
+  return q8_at(k, dim, cpu_k_at(QUANT_Q8_0, p, d, dim), cpu_k_at(QUANT_Q8_0, p, d / 32, dim / 32));
 }
 
-static float v_f32(const void *v, int p, int d, int dim) { return ((const float *)v)[v_index(p, d, dim)]; }
-static float v_f16(const void *v, int p, int d, int dim) { return quant_f16_to_f32(((const uint16_t *)v)[v_index(p, d, dim)]); }
+static float v_f32(const void *v, int p, int d, int dim) { return ((const float *)v)[cpu_v_at(QUANT_F32, p, d, dim)]; }
+static float v_f16(const void *v, int p, int d, int dim) { return quant_f16_to_f32(((const uint16_t *)v)[cpu_v_at(QUANT_F16, p, d, dim)]); }
 static float v_q8_0(const void *v, int p, int d, int dim) {
-  return q8_at(v, dim, v_index(p, d, dim), v_index(p, d / 32, dim / 32));
+  return q8_at(v, dim, cpu_v_at(QUANT_Q8_0, p, d, dim), cpu_v_at(QUANT_Q8_0, p, d / 32, dim / 32));
 }
 
 typedef float element_fn(const void *block, int p, int d, int dim);
@@ -82,12 +74,6 @@ static void value_q8_0(const void *v, int dim, const int *lo, const int *hi, con
 
 /* ---- score and value of BF16 ---------------------------------------------------------------------------------------- */
 
-static size_t k_pair_index(int p, int d, int dim) {
-  if (d == dim - 1 && dim % 2) return k_index(p, d, dim);
-  return k_index(p - p % 16, d - d % 2, dim) + (size_t)(p % 16 * 2 + d % 2);
-}
-static size_t v_pair_index(int p, int d, int dim) { return v_index(p / 2, d, dim) * 2 + (size_t)(p % 2); }
-
 static float widened(uint16_t h) { return math_flushed(quant_bf16_to_f32(h)); }
 static float rounded(float x) { return widened(quant_f32_to_bf16(math_flushed(x))); }
 
@@ -99,7 +85,7 @@ static void score_bf16(const void *block, int dim, int n_sub, const float *const
       for (int pair = 0; pair < dim; pair += 2)
         for (int d = pair + 1; d >= pair; d--) { /* the odd one first */
           bool there = d < dim;
-          s[c][p] = math_fma_flushed(there ? widened(k[k_pair_index(p, d, dim)]) : 0, there ? rounded(q[c][d]) : 0, s[c][p]);
+          s[c][p] = math_fma_flushed(there ? widened(k[cpu_k_at(QUANT_BF16, p, d, dim)]) : 0, there ? rounded(q[c][d]) : 0, s[c][p]);
         }
     }
 }
@@ -112,7 +98,7 @@ static void value_bf16(const void *block, int dim, const int *lo, const int *hi,
       for (int i = pair + 1; i >= pair; i--) { /* the odd one first */
         bool seen = i >= lo[c] && i < hi[c];
         float weight = seen ? rounded(p[c][i]) : 0;
-        for (int d = 0; d < dim; d++) o[c][d] = math_fma_flushed(seen ? widened(v[v_pair_index(i, d, dim)]) : 0, weight, o[c][d]);
+        for (int d = 0; d < dim; d++) o[c][d] = math_fma_flushed(seen ? widened(v[cpu_v_at(QUANT_BF16, i, d, dim)]) : 0, weight, o[c][d]);
       }
   }
 }
@@ -120,22 +106,22 @@ static void value_bf16(const void *block, int dim, const int *lo, const int *hi,
 /* ---- cells ---------------------------------------------------------------------------------------------------------- */
 
 static void put_k_f32(void *block, int cell, const float *x, int dim) {
-  for (int d = 0; d < dim; d++) ((float *)block)[k_index(cell, d, dim)] = x[d];
+  for (int d = 0; d < dim; d++) ((float *)block)[cpu_k_at(QUANT_F32, cell, d, dim)] = x[d];
 }
 static void put_k_f16(void *block, int cell, const float *x, int dim) {
-  for (int d = 0; d < dim; d++) ((uint16_t *)block)[k_index(cell, d, dim)] = quant_f32_to_f16(x[d]);
+  for (int d = 0; d < dim; d++) ((uint16_t *)block)[cpu_k_at(QUANT_F16, cell, d, dim)] = quant_f32_to_f16(x[d]);
 }
 static void put_k_bf16(void *block, int cell, const float *x, int dim) {
-  for (int d = 0; d < dim; d++) ((uint16_t *)block)[k_pair_index(cell, d, dim)] = quant_f32_to_bf16(x[d]);
+  for (int d = 0; d < dim; d++) ((uint16_t *)block)[cpu_k_at(QUANT_BF16, cell, d, dim)] = quant_f32_to_bf16(x[d]);
 }
 static void put_v_f32(void *block, int cell, const float *x, int dim) {
-  memcpy((float *)block + v_index(cell, 0, dim), x, sizeof(float) * (size_t)dim);
+  memcpy((float *)block + cpu_v_at(QUANT_F32, cell, 0, dim), x, sizeof(float) * (size_t)dim);
 }
 static void put_v_f16(void *block, int cell, const float *x, int dim) {
-  for (int d = 0; d < dim; d++) ((uint16_t *)block)[v_index(cell, d, dim)] = quant_f32_to_f16(x[d]);
+  for (int d = 0; d < dim; d++) ((uint16_t *)block)[cpu_v_at(QUANT_F16, cell, d, dim)] = quant_f32_to_f16(x[d]);
 }
 static void put_v_bf16(void *block, int cell, const float *x, int dim) {
-  for (int d = 0; d < dim; d++) ((uint16_t *)block)[v_pair_index(cell, d, dim)] = quant_f32_to_bf16(x[d]);
+  for (int d = 0; d < dim; d++) ((uint16_t *)block)[cpu_v_at(QUANT_BF16, cell, d, dim)] = quant_f32_to_bf16(x[d]);
 }
 
 typedef struct q8_block { /* as in a file */
@@ -150,8 +136,8 @@ static void put_k_q8_0(void *block, int cell, const float *x, int dim) {
   for (int b = 0; b < dim / 32; b++) {
     q8_block e;
     quant_table[QUANT_Q8_0].encode(x + 32 * b, &e, 32, NULL);
-    for (int i = 0; i < 32; i++) q[k_index(cell, 32 * b + i, dim)] = e.q[i];
-    scales[k_index(cell, b, dim / 32)] = e.d;
+    for (int i = 0; i < 32; i++) q[cpu_k_at(QUANT_Q8_0, cell, 32 * b + i, dim)] = e.q[i];
+    scales[cpu_k_at(QUANT_Q8_0, cell, b, dim / 32)] = e.d;
   }
 }
 static void put_v_q8_0(void *block, int cell, const float *x, int dim) {
@@ -160,8 +146,8 @@ static void put_v_q8_0(void *block, int cell, const float *x, int dim) {
   for (int b = 0; b < dim / 32; b++) {
     q8_block e;
     quant_table[QUANT_Q8_0].encode(x + 32 * b, &e, 32, NULL);
-    memcpy(q + v_index(cell, 32 * b, dim), e.q, 32);
-    scales[v_index(cell, b, dim / 32)] = e.d;
+    memcpy(q + cpu_v_at(QUANT_Q8_0, cell, 32 * b, dim), e.q, 32);
+    scales[cpu_v_at(QUANT_Q8_0, cell, b, dim / 32)] = e.d;
   }
 }
 
