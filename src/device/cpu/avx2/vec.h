@@ -36,6 +36,8 @@ enum {
 VEC_INLINE void vec_fetch(const char *p) { _mm_prefetch(p, _MM_HINT_T1); }
 
 VEC_INLINE void vec_fetch_near(const char *p) { _mm_prefetch(p, _MM_HINT_T0); }
+/* A line that will be written; a processor that has no such instruction does nothing. */
+VEC_INLINE void vec_fetch_to_write(const void *p) { __asm__ volatile("prefetchw %0" : : "m"(*(const char *)p)); }
 
 /* ---- integers ------------------------------------------------------------------------------------------------------- */
 
@@ -72,9 +74,12 @@ VEC_INLINE vec_i vec_to_bit4(vec_i a, int down, int bit) {
 
 /* int16 pairs: t + products of neighbours. */
 VEC_INLINE vec_i vec_dot(vec_i t, vec_i w, vec_i x) { return vec_pin(_mm256_add_epi16(t, _mm256_maddubs_epi16(w, x))); }
+/* The same with the four activations at x for every lane. */
+VEC_INLINE vec_i vec_dot_at(vec_i t, vec_i w, const int8_t *x) { return vec_dot(t, w, vec_spread(x)); }
 /* |w| times x with the sign of w: 2 * 128 * 127 = 32512 fits, one at a time. */
 VEC_INLINE vec_i vec_weight_8(vec_i w) { return w; }
-VEC_INLINE vec_i vec_dot_8(vec_i t, vec_i w, vec_i x) {
+VEC_INLINE vec_i vec_dot_8_at(vec_i t, vec_i w, const int8_t *at) {
+  const vec_i x = vec_spread(at);
   vec_i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
   return vec_pin(vec_add(t, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1))));
 }

@@ -6,9 +6,15 @@
 /* c + two products a lane, the odd elements first; subnormals count as zeros. */
 VEC_INLINE vec_f vec_dot_bf16(vec_f c, vec_i a, vec_i b) { return _mm512_dpbf16_ps(c, (__m512bh)a, (__m512bh)b); }
 
+/* The same with the pair at b for every lane, as vec_dot_at. */
+VEC_INLINE vec_f vec_dot_bf16_at(vec_f c, vec_i a, const char *b) {
+  __asm__("vdpbf16ps %2%{1to16%}, %1, %0" : "+v"(c) : "v"(a), "m"(*(const char(*)[4])b));
+  return c;
+}
+
 VEC_INLINE void step_bf16(const char *line, const char *const *x, size_t at, vec_f sum[PARTS][MAX_C], const int nc) {
   vec_i w = vec_load(line);
-  UNROLL for (int c = 0; c < nc; c++) sum[0][c] = vec_dot_bf16(sum[0][c], w, vec_spread(x[c] + at));
+  UNROLL for (int c = 0; c < nc; c++) sum[0][c] = vec_dot_bf16_at(sum[0][c], w, x[c] + at);
 }
 
 VEC_INLINE void tile_bf16(const tile_args *a, const int nc) {
