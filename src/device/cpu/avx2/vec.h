@@ -16,6 +16,7 @@ typedef __m256 vec_f;
 #define VEC_COLUMNS 4        /* of a tile */
 #define VEC_COLUMNS_PLAIN 6  /* of a tile of a plain type, which has no second accumulator */
 #define VEC_DIRECT 2         /* of a tile that unpacks blocks of 256 in registers */
+#define VEC_KEPT 0           /* the first of many tiles of blocks of 256 unpacks them for the others */
 #define VEC_JOINED 1         /* of a tile of Q6_K that takes all sub-blocks of a part line by line */
 #define VEC_SIGNED_8 1       /* many columns of Q8_0 meet magnitudes and signs of weights (mm_signed8.inc) */
 #define VEC_AHEAD 8192       /* bytes that weights are fetched ahead, into the second level cache */
