@@ -104,6 +104,8 @@ VEC_INLINE vec_i vec_scale_signed(vec_i a, int b) {
   return _mm256_srai_epi16(_mm256_shuffle_epi8(a, _mm256_add_epi8(first, vec_byte(b))), 8);
 }
 VEC_INLINE vec_i vec_dot_16(vec_i i, vec_i a, vec_i b) { return vec_add(i, _mm256_madd_epi16(a, b)); }
+/* The same with the pair at x for every lane. */
+VEC_INLINE vec_i vec_dot_16_at(vec_i i, vec_i a, const int16_t *x) { return vec_dot_16(i, a, vec_spread(x)); }
 VEC_INLINE vec_i vec_pair(vec_i a, vec_i b) { return _mm256_blend_epi16(a, _mm256_slli_epi32(b, 16), 0xaa); }
 VEC_INLINE vec_i vec_byte_pair(vec_i a, int b) {
   const vec_i first = _mm256_set_epi32((int)0x800d800c, (int)0x80098008, (int)0x80058004, (int)0x80018000, (int)0x800d800c,

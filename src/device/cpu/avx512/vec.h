@@ -100,6 +100,11 @@ VEC_INLINE vec_i vec_scale(vec_i a, int b) {
 VEC_INLINE vec_i vec_scale_signed(vec_i a, int b) { return _mm512_srai_epi32(_mm512_sllv_epi32(a, vec_int(24 - 8 * b)), 24); }
 /* i + two products of int16 pairs. */
 VEC_INLINE vec_i vec_dot_16(vec_i i, vec_i a, vec_i b) { return _mm512_dpwssd_epi32(i, a, b); }
+/* The same with the pair at x for every lane, as vec_dot_at. */
+VEC_INLINE vec_i vec_dot_16_at(vec_i i, vec_i a, const int16_t *x) {
+  __asm__("vpdpwssd %2%{1to16%}, %1, %0" : "+v"(i) : "v"(a), "m"(*(const int16_t(*)[2])x));
+  return i;
+}
 /* Two int32 a lane that fit int16, as a pair. */
 VEC_INLINE vec_i vec_pair(vec_i a, vec_i b) { return _mm512_mask_blend_epi16(0xaaaaaaaau, a, _mm512_slli_epi32(b, 16)); }
 /* Bytes 2 b and 2 b + 1 of every lane as a pair of int16, unsigned or signed. */
