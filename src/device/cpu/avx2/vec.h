@@ -48,6 +48,11 @@ VEC_INLINE vec_i vec_pin(vec_i a) {
   __asm__("" : "+x"(a));
   return a;
 }
+/* The same for an address: what was loaded from there is loaded again. */
+VEC_INLINE const char *vec_same(const char *p) {
+  __asm__ volatile("" : "+r"(p));
+  return p;
+}
 VEC_INLINE vec_i vec_zero(void) { return _mm256_setzero_si256(); }
 VEC_INLINE vec_i vec_int(int32_t x) { return _mm256_set1_epi32(x); }
 VEC_INLINE vec_i vec_byte(int x) { return _mm256_set1_epi8((char)x); }

@@ -50,6 +50,11 @@ VEC_INLINE vec_i vec_pin(vec_i a) {
   __asm__("" : "+v"(a));
   return a;
 }
+/* The same for an address: what was loaded from there is loaded again. */
+VEC_INLINE const char *vec_same(const char *p) {
+  __asm__ volatile("" : "+r"(p));
+  return p;
+}
 VEC_INLINE vec_i vec_zero(void) { return _mm512_setzero_si512(); }
 VEC_INLINE vec_i vec_int(int32_t x) { return _mm512_set1_epi32(x); }
 VEC_INLINE vec_i vec_byte(int x) { return _mm512_set1_epi8((char)x); }
@@ -70,7 +75,7 @@ VEC_INLINE vec_i vec_high4(vec_i a) { return _mm512_and_si512(_mm512_srli_epi16(
 /* Four bits of a (low or high) and the bits of b that `mask` has above bit 3. */
 VEC_INLINE vec_i vec_join(vec_i a, int high, vec_i b, int mask) {
   if (high) a = _mm512_srli_epi16(a, 4);
-  return _mm512_and_si512(_mm512_ternarylogic_epi32(vec_byte(15), a, b, 0xca), vec_byte(mask));
+  return _mm512_and_si512(_mm512_ternarylogic_epi32(a, b, vec_byte(15), 0xe4), vec_byte(mask));
 }
 /* Bit down + bit of every byte and the next become bits 4 and 5; what the others become is not said. bit is a constant. */
 VEC_INLINE vec_i vec_to_bit4(vec_i a, int down, int bit) { return _mm512_rolv_epi32(a, vec_int((4 - down - bit) & 31)); }
