@@ -39,9 +39,9 @@ typedef struct cpu_q5_k {
   cpu_line q[32];
 } cpu_q5_k;
 
-/* k = 128 n + 32 g + 4 j + b: nibble (high for g >= 2) of line [n][j][1 + g % 2] and bits 2 g and 2 g + 1 of line [n][j][0];
- * scale k / 16. What is needed together lies together, so that few columns read one stream. Pairs of blocks:
- * [2 blocks][16 f16 d][2 blocks], the last block perhaps alone. */
+/* Byte b of line [n][j][g]: below, the 6 bits of k = 128 n + 32 g + 4 j + b; on top, bits 2 g and 2 g + 1 of k = 128 n + 96 + 4 j + b:
+ * three of four weights lie ready to use. Scale k / 16. What is needed together lies together, so that few columns read one stream.
+ * Pairs of blocks: [2 blocks][16 f16 d][2 blocks], the last block perhaps alone. */
 typedef struct cpu_q6_k {
   cpu_line scales[4]; /* int8 */
   cpu_line lines[2][8][3];

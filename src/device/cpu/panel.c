@@ -1,5 +1,5 @@
-/* panel: packs rows of weights into panels and takes single rows out again. Packing only moves bytes (mm.h), so a row out
- * of a panel decodes to the same bits as the file's. This is the load time of a model: 4 x 4 dwords are transposed at a
+/* panel: packs rows of weights into panels and takes single rows out again. Packing only moves bytes, and bits of Q6_K (mm.h), so a
+ * row out of a panel decodes to the same bits as the file's. This is the load time of a model: 4 x 4 dwords are transposed at a
  * time, in the compiler's portable vectors. Knows nothing of steps, threads and buffers. */
 #include <string.h>
 
@@ -50,6 +50,26 @@ static void unpack_lines(char *row, const cpu_line *from, int n_lines, int r) { 
 
 static void unpack_half(char *row, const void *from, int r) { memcpy(row, (const char *)from + 2 * r, 2); }
 
+/* Q6_K. Four weights in three bytes: two bits each in h, nibbles in q0 (of weights 0 and 2) and q1 (1 and 3), become weights 0, 1 and
+ * 2 with two bits of weight 3 on top of each. n such triples, and back. */
+static void join_q6(uint8_t *h, uint8_t *q0, uint8_t *q1, int n) {
+  for (int i = 0; i < n; i++) {
+    int high = h[i], low0 = q0[i], low1 = q1[i], last = low1 >> 4 | (high >> 6) << 4;
+    h[i] = (uint8_t)((low0 & 15) | (high & 3) << 4 | last << 6);
+    q0[i] = (uint8_t)((low1 & 15) | (high & 12) << 2 | (last >> 2) << 6);
+    q1[i] = (uint8_t)(low0 >> 4 | (high & 48) | (last >> 4) << 6);
+  }
+}
+
+static void part_q6(uint8_t *h, uint8_t *q0, uint8_t *q1, int n) {
+  for (int i = 0; i < n; i++) {
+    int w0 = h[i] & 63, w1 = q0[i] & 63, w2 = q1[i] & 63, last = h[i] >> 6 | (q0[i] >> 6) << 2 | (q1[i] >> 6) << 4;
+    h[i] = (uint8_t)(w0 >> 4 | (w1 >> 4) << 2 | (w2 >> 4) << 4 | (last >> 4) << 6);
+    q0[i] = (uint8_t)((w0 & 15) | w2 << 4);
+    q1[i] = (uint8_t)((w1 & 15) | last << 4);
+  }
+}
+
 /* ---- one block of 16 rows, there and back --------------------------------------------------------------------------- */
 
 /* Block i of n of a panel; row[] points at the source blocks. */
@@ -78,6 +98,7 @@ static void pack_block(quant_type type, const char *const *row, char *panel, int
       pack_apart(row, 128 + 32 * (size_t)half, line, 3, 8);
       pack_apart(row, 64 * (size_t)half, line + 1, 3, 8);
       pack_apart(row, 64 * (size_t)half + 32, line + 2, 3, 8);
+      for (int j = 0; j < 24; j += 3) join_q6(line[j][0], line[j + 1][0], line[j + 2][0], sizeof *line);
     }
     pack_lines(row, 192, b->scales, 4);
     pack_halves(row, 208, panel + cpu_q6_k_d(i));
@@ -110,6 +131,8 @@ static void unpack_block(quant_type type, const char *panel, int r, int64_t i, i
       unpack_apart(block + 128 + 32 * half, line, 3, 8, r);
       unpack_apart(block + 64 * half, line + 1, 3, 8, r);
       unpack_apart(block + 64 * half + 32, line + 2, 3, 8, r);
+      uint8_t *low = (uint8_t *)block + 64 * half;
+      part_q6((uint8_t *)block + 128 + 32 * half, low, low + 32, 32);
     }
     unpack_lines(block + 192, b->scales, 4, r);
     unpack_half(block + 208, panel + cpu_q6_k_d(i), r);

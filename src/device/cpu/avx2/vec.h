@@ -71,6 +71,11 @@ VEC_INLINE vec_i vec_high4(vec_i a) { return _mm256_and_si256(_mm256_srli_epi16(
 VEC_INLINE vec_i vec_join(vec_i a, int high, vec_i b, int mask) {
   return _mm256_or_si256(high ? vec_high4(a) : vec_low4(a), _mm256_and_si256(b, vec_byte(mask & 0xf0)));
 }
+/* Bytes of which a has bits 0 and 1, b bits 2 and 3, c bits 4 and 5, on top of theirs. */
+VEC_INLINE vec_i vec_fourth(vec_i a, vec_i b, vec_i c) {
+  vec_i low = _mm256_or_si256(vec_and(_mm256_srli_epi16(a, 6), vec_byte(3)), vec_and(_mm256_srli_epi16(b, 4), vec_byte(12)));
+  return _mm256_or_si256(low, vec_and(_mm256_srli_epi16(c, 2), vec_byte(48)));
+}
 VEC_INLINE vec_i vec_to_bit4(vec_i a, int down, int bit) {
   if (!__builtin_constant_p(down) || down) a = _mm256_srl_epi32(a, _mm_cvtsi32_si128(down));
   return bit < 4 ? _mm256_slli_epi32(a, 4 - bit) : _mm256_srli_epi32(a, bit - 4);

@@ -152,10 +152,10 @@ static float row_q6_k(const char *panel, int row, int64_t k, const void *x) {
     int32_t sum = 0;
     for (int e = 0; e < 256; e++) {
       int half = e / 128, g = e % 128 / 32, j = e % 32 / 4, b = e % 4;
-      int low = (w->lines[half][j][1 + g % 2][row][b] >> 4 * (g / 2)) & 15;
-      int high = (w->lines[half][j][0][row][b] >> 2 * g) & 3;
+      int w0 = w->lines[half][j][0][row][b], w1 = w->lines[half][j][1][row][b], w2 = w->lines[half][j][2][row][b];
+      int q = g < 3 ? w->lines[half][j][g][row][b] & 63 : w0 >> 6 | (w1 >> 6) << 2 | (w2 >> 6) << 4;
       int scale = (int8_t)w->scales[e / 64][row][e / 16 % 4];
-      sum += scale * ((low | high << 4) - 32) * a[i].q[e];
+      sum += scale * (q - 32) * a[i].q[e];
     }
     y = fmaf((float)sum, scale_at(panel + cpu_q6_k_d(i), row) * a[i].d, y);
   }
