@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "support/tiny.h"
@@ -46,6 +47,9 @@ static void close_victim(victim *v) {
   free(v->bytes);
 }
 
+/* Of this process: what a busy machine takes away does not count. */
+static double processor_seconds(void) { return (double)clock() / CLOCKS_PER_SEC; }
+
 /* Opens and evaluates a few tokens. TANDEM_OK or an error with a text; true if it ran. */
 static bool survives(const char *path) {
   tandem_engine_params p;
@@ -53,7 +57,7 @@ static bool survives(const char *path) {
   tandem_session *s = NULL;
   tandem_error err = {0};
   int32_t ids[3] = {2, 17, 100}, id;
-  double start = os_seconds();
+  double start = processor_seconds();
   tandem_engine_params_init(&p);
   p.model = path;
   p.n_threads = 1;
@@ -66,7 +70,7 @@ static bool survives(const char *path) {
   tandem_session_close(s);
   tandem_engine_close(e);
   if (st && !err.text[0]) fail_msg("status %s without a text", tandem_status_name(st));
-  if (os_seconds() - start > seconds_allowed) fail_msg("took %.1f s", os_seconds() - start);
+  if (processor_seconds() - start > seconds_allowed) fail_msg("took %.1f s", processor_seconds() - start);
   return st == TANDEM_OK;
 }
 
