@@ -89,8 +89,8 @@ VEC_INLINE vec_i vec_to_bit4(vec_i a, int down, int bit) { return _mm512_rolv_ep
 
 /* t + four products of unsigned weights and signed activations a lane. */
 VEC_INLINE vec_i vec_dot(vec_i t, vec_i w, vec_i x) { return _mm512_dpbusd_epi32(t, w, x); }
-/* The same with the four activations at x for every lane. One instruction of which compilers make two: where another program shares
- * the core, that costs 5 to 10 % of a product. */
+/* The same with the four activations at x for every lane. One instruction, of which compilers make two: on a busy machine that costs
+ * 5 to 10 % of a product. */
 VEC_INLINE vec_i vec_dot_at(vec_i t, vec_i w, const int8_t *x) {
   __asm__("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(t) : "v"(w), "m"(*(const int8_t(*)[4])x));
   return t;
