@@ -78,7 +78,7 @@ VEC_INLINE vec_i vec_fourth(vec_i a, vec_i b, vec_i c) {
 }
 VEC_INLINE vec_i vec_to_bit4(vec_i a, int down, int bit) {
   if (!__builtin_constant_p(down) || down) a = _mm256_srl_epi32(a, _mm_cvtsi32_si128(down));
-  return bit < 4 ? _mm256_slli_epi32(a, 4 - bit) : _mm256_srli_epi32(a, bit - 4);
+  return _mm256_slli_epi32(a, 4 - bit);
 }
 
 /* ---- dot products --------------------------------------------------------------------------------------------------- */

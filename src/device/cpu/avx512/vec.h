@@ -82,7 +82,7 @@ VEC_INLINE vec_i vec_fourth(vec_i a, vec_i b, vec_i c) {
   vec_i low = _mm512_ternarylogic_epi32(_mm512_srli_epi16(a, 6), _mm512_srli_epi16(b, 4), vec_byte(3), 0xe4);
   return vec_and(_mm512_ternarylogic_epi32(low, _mm512_srli_epi16(c, 2), vec_byte(15), 0xe4), vec_byte(0x3f));
 }
-/* Bit down + bit of every byte and the next become bits 4 and 5; what the others become is not said. bit is a constant. */
+/* Bit down + bit of every byte becomes bit 4; what the others become is not said. bit is a constant, 4 at most. */
 VEC_INLINE vec_i vec_to_bit4(vec_i a, int down, int bit) { return _mm512_rolv_epi32(a, vec_int((4 - down - bit) & 31)); }
 
 /* ---- dot products --------------------------------------------------------------------------------------------------- */
