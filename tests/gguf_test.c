@@ -395,6 +395,75 @@ static void test_many_tensors(void **state) {
   gguf_writer_close(w);
 }
 
+/* Announced without bytes, which come in pieces: the same file. What comes is counted. */
+static void test_file_piece_by_piece(void **state) {
+  (void)state;
+  enum { ROWS = 32, COLS = 64 };
+  static uint8_t rows[ROWS * COLS * 2];
+  static const struct {
+    size_t pieces[4]; /* 0: commit */
+    const char *says; /* NULL: it is the file */
+  } cases[] = {{{sizeof rows, 3}, NULL},
+               {{100, sizeof rows - 100, 1, 2}, NULL},
+               {{sizeof rows + 1}, "tensor 0 of 2: 4097 bytes after 0 of 4096"},
+               {{sizeof rows, 2, 2}, "tensor 1 of 2: 2 bytes after 2 of 3"},
+               {{sizeof rows, 3, 1}, "tensor 2 of 2: 1 bytes after 0 of 0"},
+               {{sizeof rows, 2}, "1 tensors were given, 2 were announced"},
+               {{0}, "0 tensors were given, 2 were announced"}};
+  const char *path = in_folder("pieces.gguf");
+  for (size_t i = 0; i < sizeof rows; i++) rows[i] = (uint8_t)(i * 7);
+  for (size_t i = 0; i < COUNT_OF(cases); i++) {
+    const int64_t dims[] = {COLS, ROWS}, three = 3;
+    error err = {0};
+    gguf *g;
+    gguf_writer *w = open_writer();
+    gguf_write_panels(w, "matrix", QUANT_F16, 2, dims, NULL);
+    gguf_write_tensor(w, "vector", QUANT_I8, 1, &three, NULL);
+    status st = gguf_writer_begin(w, path, &err);
+    size_t at = 0;
+    for (int k = 0; k < 4 && cases[i].pieces[k] && !st; at += cases[i].pieces[k++]) {
+      const uint8_t *from = at < sizeof rows ? rows + at : (const uint8_t *)"xyz" + (at - sizeof rows) % 3;
+      st = gguf_writer_add(w, from, cases[i].pieces[k], &err);
+    }
+    if (!st) st = gguf_writer_commit(w, &err);
+    gguf_writer_close(w);
+    if (cases[i].says) {
+      if (!st || !strstr(err.text, cases[i].says)) fail_msg("'%s', '%s' expected", err.text, cases[i].says);
+      assert_int_equal(gguf_open(&g, path, NULL), TANDEM_ERROR_OPEN);
+      continue;
+    }
+    assert_int_equal(st, TANDEM_OK);
+    assert_int_equal(gguf_open(&g, path, &err), TANDEM_OK);
+    const gguf_tensor *t = gguf_find_tensor(g, "matrix");
+    const uint8_t *bytes;
+    assert_true(t->panels && t->type == QUANT_F16 && t->n_bytes == sizeof rows && !gguf_find_tensor(g, "vector")->panels);
+    assert_int_equal(gguf_tensor_bytes(g, t, &bytes, NULL), TANDEM_OK);
+    assert_memory_equal(bytes, rows, sizeof rows);
+    assert_int_equal(gguf_tensor_bytes(g, gguf_find_tensor(g, "vector"), &bytes, NULL), TANDEM_OK);
+    assert_memory_equal(bytes, "xyz", 3);
+    gguf_close(g);
+    unlink(path);
+  }
+}
+
+/* Panels hold 16 rows each; an id whose type is unknown is unknown in panels too. */
+static void test_panels_are_whole(void **state) {
+  (void)state;
+  static uint8_t bytes[4096];
+  for (int64_t rows = 1; rows < 40; rows++) {
+    const int64_t dims[] = {8, rows};
+    const uint8_t *file;
+    size_t n;
+    error err = {0};
+    gguf_writer *w = open_writer();
+    gguf_write_panels(w, "t", QUANT_F32, 2, dims, bytes);
+    status st = gguf_writer_bytes(w, &file, &n, &err);
+    assert_int_equal(st, rows % 16 ? TANDEM_ERROR_FORMAT : TANDEM_OK);
+    if (st) assert_non_null(strstr(err.text, "must be a multiple of 16 for rows in panels"));
+    gguf_writer_close(w);
+  }
+}
+
 static void test_saved_file_is_read(void **state) {
   (void)state;
   const char *path = in_folder("small.gguf");
@@ -622,6 +691,8 @@ int main(void) {
       cmocka_unit_test(test_writer_follows_the_alignment),
       cmocka_unit_test(test_writer_can_go_on),
       cmocka_unit_test(test_many_tensors),
+      cmocka_unit_test(test_file_piece_by_piece),
+      cmocka_unit_test(test_panels_are_whole),
       cmocka_unit_test(test_saved_file_is_read),
       cmocka_unit_test(test_truncated_at_every_byte),
       cmocka_unit_test(test_every_flipped_byte),

@@ -46,9 +46,10 @@ long_functions() {
 check "functions of at most 150 lines" long_functions
 
 check "nothing but cli ends the process or prints" no_calls '!src/cli/[^:]*' \
-  'abort|assert|exit|_exit|_Exit|quick_exit|printf|fprintf|vprintf|vfprintf|puts|fputs|putchar|perror|signal|sigaction|setlocale'
+  'abort|assert|exit|_exit|_Exit|quick_exit|printf|fprintf|vprintf|vfprintf|puts|fputs|putchar|perror|setlocale'
+check "signals are for cli, and for mapped files that change" no_calls '!src/(cli/[^:]*|base/mapped\.c)' 'signal|sigaction'
 check "no longjmp, alloca, system or unbounded copies" no_calls '.*' 'longjmp|setjmp|alloca|system|popen|strtok|gets|sprintf|strcpy|strcat'
-check "memory comes through one gate" no_calls '!src/base/(memory|os)\.c' 'malloc|calloc|realloc|free|aligned_alloc|posix_memalign|strdup|mmap'
+check "memory comes through one gate" no_calls '!src/base/(memory|os|mapped)\.c' 'malloc|calloc|realloc|free|aligned_alloc|posix_memalign|strdup|mmap'
 check "the environment is read in cli/args.c" no_calls '!src/cli/args\.c' 'getenv|secure_getenv'
 intrinsics() { ! grep -vE '^src/device/' "$work/bare" | grep -E 'immintrin|_mm(256|512)?_|__m(128|256|512)|arm_neon'; }
 check "intrinsics stay under src/device" intrinsics

@@ -137,10 +137,17 @@ status json_close(json *j);
 
 enum { OS_PATH_BYTES = 4096 }; /* the longest path that is written to */
 
+/* Which file it is, and in which state. */
+typedef struct os_identity {
+  uint64_t device, file, bytes;
+  int64_t seconds, nanoseconds; /* when it was written last */
+} os_identity;
+bool os_identify(int fd, os_identity *is); /* false: fstat failed */
 /* A whole file, read-only and mapped. Regular files only, never blocks on a FIFO or device. */
 typedef struct os_file {
   const uint8_t *bytes; /* NULL if n is 0 */
   size_t n;
+  os_identity is;
 } os_file;
 status os_map(os_file *file, const char *path, error *err); /* counts as a read for fault injection */
 void os_unmap(os_file *file);
@@ -164,6 +171,7 @@ status os_writer_add(os_writer *w, const void *bytes, size_t n, error *err);
 status os_writer_commit(os_writer *w, error *err);
 void os_writer_close(os_writer *w); /* without commit: the temporary file goes, the old file stays */
 bool os_exists(const char *path);   /* something has this name, if only a link to nowhere */
+bool os_same_file(const char *a, const char *b); /* both are there, and one and the same */
 double os_seconds(void);      /* monotonic */
 int os_processors(void);      /* processors this process may use: affinity and cgroup cpu.max */
 uint64_t os_memory_free(void);/* bytes available now, the smaller of MemAvailable and the cgroup's room */
@@ -177,6 +185,19 @@ os_memory os_memory_now(void);
 uint64_t os_random(void);
 bool os_is_terminal(int fd);
 void os_pause(void);           /* tells the processor that this is a spin loop */
+
+/* ---- mapped.c: bytes of a file in place of a part of a region, for as long as they are used ---------------------------- */
+
+/* Maps n bytes of the file from `offset` on, read-only, over those at `at`; both multiples of the page. It must still be the file
+ * that `is` says. If it becomes shorter meanwhile nobody dies of it: all n bytes are zeros from then on, and os_mapping_check tells.
+ * The region stays the caller's, who unmaps it after closing. Any thread. */
+typedef struct os_mapping os_mapping;
+status os_mapping_open(os_mapping **m, const char *path, const os_identity *is, uint64_t offset, size_t n, void *at, error *err);
+void os_mapping_close(os_mapping *m); /* NULL is allowed */
+/* Brings n of its bytes into memory now, and checks. */
+status os_mapping_bring(const os_mapping *m, const void *at, size_t n, error *err);
+/* TANDEM_ERROR_IO if the file is not what it was when it was opened: written to, or cut. One fstat. */
+status os_mapping_check(const os_mapping *m, error *err);
 
 /* ---- pool.c: worker threads -------------------------------------------------------------------------------------- */
 

@@ -42,7 +42,7 @@ static status not_regular(error *err, status code, const char *path, mode_t mode
 }
 
 /* A regular file, and never a wait for a FIFO's writer or a device. */
-static status open_regular(const char *path, int *fd, size_t *n, error *err) {
+static status open_regular(const char *path, int *fd, os_identity *is, error *err) {
   struct stat s;
   *fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
   if (*fd < 0) {
@@ -54,25 +54,25 @@ static status open_regular(const char *path, int *fd, size_t *n, error *err) {
   status st = TANDEM_OK;
   if (fstat(*fd, &s)) st = cannot(err, TANDEM_ERROR_IO, path, "look at");
   else if (!S_ISREG(s.st_mode)) st = not_regular(err, TANDEM_ERROR_OPEN, path, s.st_mode);
+  if (!st && !os_identify(*fd, is)) st = cannot(err, TANDEM_ERROR_IO, path, "look at");
   if (st) close(*fd);
-  else *n = (size_t)s.st_size;
   return st;
 }
 
 status os_map(os_file *file, const char *path, error *err) {
   int fd;
-  size_t n = 0;
-  *file = (os_file){NULL, 0};
+  os_identity is;
+  *file = (os_file){0};
   if (base_fault_hit(FAULT_READ)) {
     errno = EIO;
     return cannot(err, TANDEM_ERROR_IO, path, "read");
   }
-  TRY(open_regular(path, &fd, &n, err));
+  TRY(open_regular(path, &fd, &is, err));
   status st = TANDEM_OK;
-  if (n) {
-    void *p = mmap(NULL, n, PROT_READ, MAP_PRIVATE, fd, 0);
+  if (is.bytes) {
+    void *p = mmap(NULL, is.bytes, PROT_READ, MAP_PRIVATE, fd, 0);
     if (p == MAP_FAILED) st = cannot(err, TANDEM_ERROR_IO, path, "map");
-    else *file = (os_file){p, n};
+    else *file = (os_file){p, is.bytes, is};
   }
   close(fd);
   return st;
@@ -80,7 +80,7 @@ status os_map(os_file *file, const char *path, error *err) {
 
 void os_unmap(os_file *file) {
   if (file->bytes) munmap((void *)(uintptr_t)file->bytes, file->n);
-  *file = (os_file){NULL, 0};
+  *file = (os_file){0};
 }
 
 static void advise(const os_file *file, size_t offset, size_t n, int advice) {
@@ -248,6 +248,11 @@ status os_write_all(const char *path, const void *bytes, size_t n, error *err) {
 bool os_exists(const char *path) {
   struct stat s;
   return lstat(path, &s) == 0;
+}
+
+bool os_same_file(const char *a, const char *b) {
+  struct stat s, t;
+  return !stat(a, &s) && !stat(b, &t) && s.st_dev == t.st_dev && s.st_ino == t.st_ino;
 }
 
 /* ---- clock, chance, terminal ------------------------------------------------------------------------------------- */

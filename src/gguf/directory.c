@@ -253,10 +253,17 @@ static status read_dims(cursor *c, gguf_tensor *t) {
 }
 
 /* A type that this build does not know leaves n_bytes 0: the tensor cannot be read, but its file can be looked at. */
-static status size_tensor(cursor *c, gguf_tensor *t) {
-  const quant_info *info = t->type < QUANT_FILE_END ? quant_find((int64_t)t->type) : NULL;
+static status size_tensor(cursor *c, gguf_tensor *t, uint32_t id) {
+  bool panels = id >= GGUF_PANELS && id < GGUF_PANELS + QUANT_FILE_END;
+  int64_t type = panels ? (int64_t)id - GGUF_PANELS : id;
+  const quant_info *info = type < QUANT_FILE_END ? quant_find(type) : NULL;
+  t->type = (quant_type)id;
   if (!info) return TANDEM_OK;
   const int64_t *d = t->dims;
+  t->type = (quant_type)type;
+  t->panels = panels;
+  if (panels && d[1] % GGUF_PANEL_ROWS)
+    return fail(c, t->info_offset, "dims[1]=%" PRId64 ", must be a multiple of %d for rows in panels", d[1], GGUF_PANEL_ROWS);
   if (d[0] % info->block)
     return fail(c, t->info_offset, "dims[0]=%" PRId64 ", must be a multiple of %d, the block of %s", d[0], info->block,
                 info->name);
@@ -277,9 +284,8 @@ static status read_tensor(cursor *c, gguf_tensor *t, arena *names) {
   TRY(read_name(c, TENSOR_NAME_MAX, names, &t->name));
   TRY(read_dims(c, t));
   TRY(read_u32(c, &type));
-  t->type = (quant_type)type;
   TRY(read_u64(c, &t->offset));
-  return size_tensor(c, t);
+  return size_tensor(c, t, type);
 }
 
 /* Offsets in the file count from the start of the data. Each must be where the tensor before it ends, rounded up to the

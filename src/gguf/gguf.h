@@ -37,11 +37,16 @@ typedef struct gguf_tensor {
   int n_dims;          /* 1..4 */
   int64_t dims[4];     /* fastest first; 1 beyond n_dims */
   quant_type type;     /* an id with a row in quant_table, or one unknown to this build: then n_bytes is 0 */
+  bool panels;         /* rows lie 16 side by side, as a device keeps them (GGUF_PANELS) */
   uint64_t offset;     /* of the data in its file */
   uint64_t n_bytes;
   uint64_t info_offset;/* of the tensor's record in its file, for messages */
   int i_file;          /* which part of a split model */
 } gguf_tensor;
+
+/* Ids of our own: those of types whose rows lie in panels, the layout of device/cpu/mm.h in its version `tandem.panels`. As many bytes
+ * as in rows; the number of rows is a multiple of 16. Other programs refuse such an id. */
+enum { GGUF_PANELS = 1 << 16, GGUF_PANEL_ROWS = 16 };
 
 typedef struct gguf gguf;
 
@@ -69,6 +74,10 @@ void gguf_will_need(const gguf *g, const gguf_tensor *t);
 void gguf_dont_need(const gguf *g, const gguf_tensor *t);
 /* The same for n of its bytes from `first` on. */
 void gguf_dont_need_part(const gguf *g, const gguf_tensor *t, uint64_t first, uint64_t n);
+/* Whether bytes of the file can stay mapped after it is closed: it is one file, not a split one or memory. */
+bool gguf_mappable(const gguf *g);
+/* Maps n of its bytes over a region of the caller's: os_mapping_open. */
+status gguf_map(const gguf *g, uint64_t offset, size_t n, void *at, os_mapping **m, error *err);
 size_t gguf_memory(const gguf *g); /* bytes of the directory */
 
 /* Value of a scalar key or of element i of an array, if its type converts without loss: integers to any integer that
@@ -94,8 +103,15 @@ void gguf_write_array(gguf_writer *w, const char *key, gguf_type element, const 
 void gguf_write_strings(gguf_writer *w, const char *key, const gguf_string *values, uint64_t n);
 void gguf_write_key(gguf_writer *w, const gguf_key *k); /* copies a key as it is */
 void gguf_write_tensor(gguf_writer *w, const char *name, quant_type type, int n_dims, const int64_t *dims, const void *bytes);
+/* The same whose rows lie in panels. */
+void gguf_write_panels(gguf_writer *w, const char *name, quant_type type, int n_dims, const int64_t *dims, const void *bytes);
 /* The whole file as bytes (owned by the writer), or to a path (through a temporary file). */
 status gguf_writer_bytes(gguf_writer *w, const uint8_t **bytes, size_t *n, error *err);
 status gguf_writer_save(gguf_writer *w, const char *path, error *err);
+/* Piece by piece, for what does not fit the memory: tensors were announced with bytes NULL; now come those bytes in the same order, in
+ * pieces that end where a tensor ends. Without commit, which wants all of them, closing the writer leaves what was at path. */
+status gguf_writer_begin(gguf_writer *w, const char *path, error *err);
+status gguf_writer_add(gguf_writer *w, const void *bytes, size_t n, error *err);
+status gguf_writer_commit(gguf_writer *w, error *err);
 
 #endif

@@ -230,7 +230,7 @@ status gguf_open_memory(gguf **out, const void *bytes, size_t n, error *err) {
   *out = NULL;
   TRY(open_empty(&g, "memory", err));
   g->borrowed = true;
-  TRY_DONE(add_file(g, (os_file){bytes, n}, err));
+  TRY_DONE(add_file(g, (os_file){.bytes = bytes, .n = n}, err));
   if ((st = read_files(g, err))) base_fail_in(err, "memory");
   if (st) goto done;
   *out = g;
@@ -310,6 +310,12 @@ void gguf_dont_need(const gguf *g, const gguf_tensor *t) {
 
 void gguf_dont_need_part(const gguf *g, const gguf_tensor *t, uint64_t first, uint64_t n) {
   if (!g->borrowed && first <= t->n_bytes && n <= t->n_bytes - first) os_dont_need(file_of(g, t), t->offset + first, n);
+}
+
+bool gguf_mappable(const gguf *g) { return !g->borrowed && g->n_files == 1; }
+
+status gguf_map(const gguf *g, uint64_t offset, size_t n, void *at, os_mapping **m, error *err) {
+  return os_mapping_open(m, g->path, &g->files[0].is, offset, n, at, err);
 }
 
 size_t gguf_memory(const gguf *g) {

@@ -21,6 +21,10 @@ struct gguf_writer {
   size_t capacity;
   uint8_t *file; /* NULL until it is made */
   size_t file_bytes;
+  os_writer out; /* of a file that is written piece by piece */
+  bool writing;
+  uint64_t i_tensor; /* whose bytes come next, */
+  size_t so_far;     /* and how many of them have come */
   error first; /* failure, kept for gguf_writer_save */
   status st;
 };
@@ -42,6 +46,7 @@ static void drop_file(gguf_writer *w) {
 void gguf_writer_close(gguf_writer *w) {
   if (!w) return;
   drop_file(w);
+  if (w->writing) os_writer_close(&w->out);
   text_free(&w->keys);
   text_free(&w->records);
   base_free(w->tensors);
@@ -176,7 +181,7 @@ static void lend(gguf_writer *w, const void *bytes, size_t n) {
   if (!w->st) w->tensors[w->n_tensors++] = (lent){bytes, n};
 }
 
-void gguf_write_tensor(gguf_writer *w, const char *name, quant_type type, int n_dims, const int64_t *dims, const void *bytes) {
+static void write_record(gguf_writer *w, const char *name, quant_type type, bool panels, int n_dims, const int64_t *dims, const void *bytes) {
   size_t n = n_dims >= 1 && n_dims <= 4 && type < QUANT_FILE_END ? quant_row_bytes(type, dims[0]) : 0, end;
   for (int i = 1; n && i < n_dims; i++) {
     if (dims[i] < 1 || !size_mul(n, (size_t)dims[i], &n)) n = 0;
@@ -189,17 +194,25 @@ void gguf_write_tensor(gguf_writer *w, const char *name, quant_type type, int n_
   put_string(w, &w->records, name, strlen(name));
   put_u32(w, &w->records, (uint32_t)n_dims);
   for (int i = 0; i < n_dims; i++) put_u64(w, &w->records, (uint64_t)dims[i]);
-  put_u32(w, &w->records, (uint32_t)type);
+  put_u32(w, &w->records, (uint32_t)type + (panels ? GGUF_PANELS : 0));
   put_u64(w, &w->records, w->data_bytes);
   w->data_bytes = end;
   lend(w, bytes, n);
 }
 
+void gguf_write_tensor(gguf_writer *w, const char *name, quant_type type, int n_dims, const int64_t *dims, const void *bytes) {
+  write_record(w, name, type, false, n_dims, dims, bytes);
+}
+
+void gguf_write_panels(gguf_writer *w, const char *name, quant_type type, int n_dims, const int64_t *dims, const void *bytes) {
+  write_record(w, name, type, true, n_dims, dims, bytes);
+}
+
 /* ---- the file ---------------------------------------------------------------------------------------------------- */
 
-/* Names are unique and all limits kept, or the reader says what is wrong. */
-static status read_back(const gguf_writer *w, error *err) {
-  const os_file file = {w->file, w->file_bytes};
+/* Names are unique and all limits kept, or the reader says what is wrong. It looks at the head alone. */
+static status read_back(const text *head, size_t total, error *err) {
+  const os_file file = {.bytes = (const uint8_t *)head->bytes, .n = total};
   gguf_directory d = {0};
   gguf_table tensors = {0};
   arena *names;
@@ -214,49 +227,120 @@ static status read_back(const gguf_writer *w, error *err) {
   return st;
 }
 
-static uint8_t *append(uint8_t *at, const void *bytes, size_t n) {
-  if (n) memcpy(at, bytes, n);
-  return at + n;
-}
-
-/* Sums up, allocates once, copies. Padding is zero because the memory is. */
-static status make(gguf_writer *w, error *err) {
+static const char zeros[4096];
+/* Everything in front of the first tensor byte, checked; the caller frees it. *total: bytes of the file. */
+static status make_head(gguf_writer *w, text *head, size_t *total, error *err) {
   const uint32_t version = 3;
-  const size_t header = 4 + sizeof version + sizeof w->n_tensors + sizeof w->n_keys;
-  size_t start = size_align(header + w->keys.n + w->records.n, w->alignment), total; /* all of it lies in memory: it fits */
-  void *p;
-  if (!size_add(start, w->data_bytes, &total)) return base_fail(err, TANDEM_ERROR_MEMORY, NULL, "2^64 bytes or more");
-  TRY(base_alloc(&p, total, "gguf file", err));
-  w->file = p;
-  w->file_bytes = total;
-  uint8_t *at = append(p, "GGUF", 4);
-  at = append(at, &version, sizeof version);
-  at = append(at, &w->n_tensors, sizeof w->n_tensors);
-  at = append(at, &w->n_keys, sizeof w->n_keys);
-  at = append(at, w->keys.bytes, w->keys.n);
-  append(at, w->records.bytes, w->records.n);
-  at = (uint8_t *)p + start;
-  for (uint64_t i = 0; i < w->n_tensors; i++) {
-    append(at, w->tensors[i].bytes, w->tensors[i].n);
-    at += size_align(w->tensors[i].n, w->alignment);
+  put(w, head, "GGUF", 4);
+  put_u32(w, head, version);
+  put_u64(w, head, w->n_tensors);
+  put_u64(w, head, w->n_keys);
+  put(w, head, w->keys.bytes, w->keys.n);
+  put(w, head, w->records.bytes, w->records.n);
+  for (size_t end = size_align(head->n, w->alignment), n; !w->st && head->n < end;) {
+    n = end - head->n;
+    put(w, head, zeros, n < sizeof zeros ? n : sizeof zeros);
   }
-  return read_back(w, err);
-}
-
-status gguf_writer_bytes(gguf_writer *w, const uint8_t **bytes, size_t *n, error *err) {
-  if (!w->st && !w->file) w->st = make(w, &w->first);
   if (w->st) {
     if (err) *err = w->first;
     return w->st;
   }
+  if (!size_add(head->n, w->data_bytes, total)) return base_fail(err, TANDEM_ERROR_MEMORY, NULL, "2^64 bytes or more");
+  return read_back(head, *total, err);
+}
+
+/* Sums up, allocates once, copies. Padding is zero because the memory is. */
+static status make(gguf_writer *w, const text *head, size_t total, error *err) {
+  void *p;
+  TRY(base_alloc(&p, total, "gguf file", err));
+  w->file = p;
+  w->file_bytes = total;
+  memcpy(p, head->bytes, head->n);
+  uint8_t *at = w->file + head->n;
+  for (uint64_t i = 0; i < w->n_tensors; i++) {
+    if (w->tensors[i].n) memcpy(at, w->tensors[i].bytes, w->tensors[i].n);
+    at += size_align(w->tensors[i].n, w->alignment);
+  }
+  return TANDEM_OK;
+}
+
+/* The first failure stays. */
+static status keep(gguf_writer *w, status st, error *err) {
+  if (!w->st) w->st = st;
+  if (w->st && err) *err = w->first;
+  return w->st;
+}
+
+status gguf_writer_bytes(gguf_writer *w, const uint8_t **bytes, size_t *n, error *err) {
+  text head = {0};
+  size_t total;
+  status st = w->st;
+  if (!st && !w->file) {
+    st = make_head(w, &head, &total, &w->first);
+    if (!st) st = make(w, &head, total, &w->first);
+    text_free(&head);
+  }
+  TRY(keep(w, st, err));
   *bytes = w->file;
   *n = w->file_bytes;
   return TANDEM_OK;
 }
 
+status gguf_writer_begin(gguf_writer *w, const char *path, error *err) {
+  text head = {0};
+  size_t total;
+  status st = w->st;
+  if (!st) st = make_head(w, &head, &total, &w->first);
+  if (!st && !(st = os_writer_open(&w->out, path, &w->first))) {
+    w->writing = true;
+    w->i_tensor = w->so_far = 0;
+    st = os_writer_add(&w->out, head.bytes, head.n, &w->first);
+  }
+  text_free(&head);
+  return keep(w, st, err);
+}
+
+static status pad(gguf_writer *w, size_t n) {
+  status st = TANDEM_OK;
+  for (size_t now; n && !st; n -= now) {
+    now = n < sizeof zeros ? n : sizeof zeros;
+    st = os_writer_add(&w->out, zeros, now, &w->first);
+  }
+  return st;
+}
+
+status gguf_writer_add(gguf_writer *w, const void *bytes, size_t n, error *err) {
+  status st = w->st;
+  const size_t size = w->i_tensor < w->n_tensors ? w->tensors[w->i_tensor].n : 0;
+  if (!st && n > size - w->so_far)
+    st = base_fail(&w->first, TANDEM_ERROR_ARGUMENT, NULL, "tensor %" PRIu64 " of %" PRIu64 ": %zu bytes after %zu of %zu", w->i_tensor,
+                   w->n_tensors, n, w->so_far, size);
+  if (!st) st = os_writer_add(&w->out, bytes, n, &w->first);
+  w->so_far += n;
+  if (!st && w->so_far == size) {
+    st = pad(w, size_align(size, w->alignment) - size);
+    w->so_far = 0;
+    w->i_tensor++;
+  }
+  return keep(w, st, err);
+}
+
+status gguf_writer_commit(gguf_writer *w, error *err) {
+  status st = w->st;
+  if (!st && w->i_tensor != w->n_tensors)
+    st = base_fail(&w->first, TANDEM_ERROR_ARGUMENT, NULL, "the bytes of %" PRIu64 " tensors were given, %" PRIu64 " were announced", w->i_tensor,
+                   w->n_tensors);
+  if (!st) st = os_writer_commit(&w->out, &w->first);
+  if (w->writing) os_writer_close(&w->out);
+  w->writing = false;
+  return keep(w, st, err);
+}
+
 status gguf_writer_save(gguf_writer *w, const char *path, error *err) {
-  const uint8_t *bytes;
-  size_t n;
-  TRY(gguf_writer_bytes(w, &bytes, &n, err));
-  return os_write_all(path, bytes, n, err);
+  status st = gguf_writer_begin(w, path, err);
+  for (uint64_t i = 0; i < w->n_tensors && !st; i++) st = gguf_writer_add(w, w->tensors[i].bytes, w->tensors[i].n, err);
+  if (!st) st = gguf_writer_commit(w, err);
+  if (w->writing) os_writer_close(&w->out);
+  w->writing = false;
+  return st;
 }

@@ -1,0 +1,165 @@
+/* mapped.c: bytes of a file that lie over a part of a region of memory for as long as they are used, and what happens if the file
+ * becomes shorter meanwhile.
+ *
+ * Reading a page that a mapped file no longer has raises SIGBUS. While a mapping is open a handler is installed: if the address is
+ * inside a mapping, the whole of it becomes zeros and is marked as lost, and the thread goes on; the owner asks afterwards
+ * (os_mapping_check) and throws away what was computed. Any other SIGBUS goes to the handler that was there before. A handler
+ * cannot be given an argument, so the list of ranges is static: with the counters of memory.c the only state without a handle. */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/base.h"
+
+enum { RANGES = 256 }; /* mapped at once in one process; more are refused */
+
+struct os_mapping {
+  os_identity is;
+  int fd, range;
+  char path[300]; /* as shown in messages */
+};
+
+typedef struct range {
+  _Atomic uintptr_t from, to; /* to = 0: free */
+  _Atomic bool lost;
+} range;
+
+static range ranges[RANGES];
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* of what follows, and of taking a range */
+static int n_open;
+static struct sigaction before;
+
+/* ---- the handler: nothing but loads, stores and mmap ------------------------------------------------------------------- */
+
+static bool make_zeros(uintptr_t at) {
+  for (int i = 0; i < RANGES; i++) {
+    uintptr_t to = atomic_load(&ranges[i].to), from = atomic_load(&ranges[i].from);
+    if (at < from || at >= to) continue;
+    atomic_store(&ranges[i].lost, true);
+    return mmap((void *)from, to - from, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0) != MAP_FAILED;
+  }
+  return false;
+}
+
+static void on_bus(int number, siginfo_t *info, void *context) {
+  int saved = errno;
+  bool done = make_zeros((uintptr_t)info->si_addr);
+  errno = saved;
+  if (done) return;
+  if (before.sa_flags & SA_SIGINFO && before.sa_sigaction) before.sa_sigaction(number, info, context);
+  else if (before.sa_handler != SIG_DFL && before.sa_handler != SIG_IGN) before.sa_handler(number);
+  else signal(SIGBUS, SIG_DFL); /* the instruction is repeated, and ends the process as it would have */
+}
+
+/* ---- opening and closing -------------------------------------------------------------------------------------------- */
+
+static bool watch(int *index, const void *at, size_t n) {
+  struct sigaction action = {.sa_sigaction = on_bus, .sa_flags = (int)(SA_SIGINFO | SA_ONSTACK)};
+  int i = 0;
+  pthread_mutex_lock(&lock);
+  while (i < RANGES && atomic_load(&ranges[i].to)) i++;
+  bool ok = i < RANGES && (n_open > 0 || !sigaction(SIGBUS, &action, &before));
+  if (ok) {
+    n_open++;
+    atomic_store(&ranges[i].lost, false);
+    atomic_store(&ranges[i].from, (uintptr_t)at);
+    atomic_store(&ranges[i].to, (uintptr_t)at + n);
+    *index = i;
+  }
+  pthread_mutex_unlock(&lock);
+  return ok;
+}
+
+/* The handler goes with the last range, unless somebody has put another in its place, which may well call ours. */
+static void unwatch(int i) {
+  struct sigaction now;
+  pthread_mutex_lock(&lock);
+  atomic_store(&ranges[i].to, 0);
+  if (--n_open == 0 && !sigaction(SIGBUS, NULL, &now) && now.sa_flags & SA_SIGINFO && now.sa_sigaction == on_bus) sigaction(SIGBUS, &before, NULL);
+  pthread_mutex_unlock(&lock);
+}
+
+static os_identity identity_of(const struct stat *s) {
+  return (os_identity){.device = s->st_dev, .file = s->st_ino, .bytes = (uint64_t)s->st_size, .seconds = s->st_mtim.tv_sec,
+                       .nanoseconds = s->st_mtim.tv_nsec};
+}
+
+bool os_identify(int fd, os_identity *is) {
+  struct stat s;
+  if (fstat(fd, &s)) return false;
+  *is = identity_of(&s);
+  return true;
+}
+
+static bool same(const os_identity *a, const os_identity *b) {
+  return a->device == b->device && a->file == b->file && a->bytes == b->bytes && a->seconds == b->seconds && a->nanoseconds == b->nanoseconds;
+}
+
+/* errno says why not. */
+static bool map_over(os_mapping *m, const char *path, uint64_t offset, size_t n, void *at) {
+  os_identity now;
+  if (base_fault_hit(FAULT_READ)) {
+    errno = EIO;
+    return false;
+  }
+  m->fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
+  if (m->fd < 0 || !os_identify(m->fd, &now)) return false;
+  if (!same(&now, &m->is)) {
+    errno = ESTALE;
+    return false;
+  }
+  if (mmap(at, n, PROT_READ, MAP_PRIVATE | MAP_FIXED, m->fd, (off_t)offset) == MAP_FAILED) return false;
+  if (watch(&m->range, at, n)) return true;
+  errno = ENFILE;
+  return false;
+}
+
+status os_mapping_open(os_mapping **out, const char *path, const os_identity *is, uint64_t offset, size_t n, void *at, error *err) {
+  void *p;
+  *out = NULL;
+  TRY(base_alloc(&p, sizeof(os_mapping), "mapping", err));
+  os_mapping *m = p;
+  *m = (os_mapping){.is = *is, .fd = -1};
+  text_escape(m->path, sizeof m->path, path, strlen(path));
+  if (map_over(m, path, offset, n, at)) {
+    *out = m;
+    return TANDEM_OK;
+  }
+  int cause = errno;
+  base_fail(err, TANDEM_ERROR_IO, m->path, "%s: %zu bytes from %" PRIu64 " on cannot be mapped: %s", m->path, n, offset, strerror(cause));
+  if (m->fd >= 0) close(m->fd);
+  base_free(m);
+  return TANDEM_ERROR_IO;
+}
+
+void os_mapping_close(os_mapping *m) {
+  if (!m) return;
+  unwatch(m->range);
+  close(m->fd);
+  base_free(m);
+}
+
+/* ---- while it is open ----------------------------------------------------------------------------------------------- */
+
+enum { POPULATE_READ = 22 }; /* MADV_POPULATE_READ of Linux 5.14; an older one refuses it, and pages are brought in one by one */
+
+status os_mapping_bring(const os_mapping *m, const void *at, size_t n, error *err) {
+  uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), from = (uintptr_t)at & ~(page - 1), end = (uintptr_t)at + n;
+  unsigned char sum = 0;
+  if (n && madvise((void *)from, end - from, POPULATE_READ) && errno == EINVAL)
+    for (uintptr_t p = from; p < end; p += page) sum ^= *(volatile const unsigned char *)p;
+  (void)sum;
+  return os_mapping_check(m, err);
+}
+
+status os_mapping_check(const os_mapping *m, error *err) {
+  os_identity now;
+  if (!atomic_load(&ranges[m->range].lost) && os_identify(m->fd, &now) && same(&now, &m->is)) return TANDEM_OK;
+  return base_fail(err, TANDEM_ERROR_IO, m->path, "%s: was written to while it was in use", m->path);
+}
