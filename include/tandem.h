@@ -2,7 +2,8 @@
  *
  * Handles are opaque and there are no globals: an engine owns a model (weights, tokenizer, plans, the pool of K/V pages),
  * a session is one sequence of tokens on it. Every fallible function returns a status (0 = ok) and describes the fault in
- * the error it is given (NULL is allowed). Nothing here prints, exits, installs a signal handler or changes the locale.
+ * the error it is given (NULL is allowed). Nothing here prints, exits or changes the locale. A handler of SIGBUS is there while an
+ * engine uses a packed file, for the addresses of that file; others go to the handler that was there before.
  *
  * Threads: an engine may be read by any thread (info, tokenize, explain). The sessions of one engine share its pool and
  * its worker threads, so calls that evaluate tokens are serialised by the caller: one thread at a time per engine.
@@ -67,8 +68,8 @@ typedef struct tandem_session tandem_session;
 /* Element type of the K/V cache. */
 typedef enum tandem_kv_type { TANDEM_KV_F16 = 0, TANDEM_KV_F32 = 1, TANDEM_KV_BF16 = 2, TANDEM_KV_Q8_0 = 3 } tandem_kv_type;
 
-/* Called while a model is opened: `what` is being done ("load"), `done` of `total` bytes. Return false to cancel.
- * Runs on the thread that called tandem_engine_open. */
+/* Called while a model is opened or packed: `what` is being done ("load", "pack"), `done` of `total` bytes. Return false to cancel.
+ * Runs on the thread that called tandem_engine_open or tandem_pack. */
 typedef bool tandem_progress_fn(void *user, const char *what, uint64_t done, uint64_t total);
 
 /* When a named drafter cannot be used, the engine opens without it and tandem_engine_info.draft_off says why; or that is an
@@ -120,7 +121,7 @@ typedef struct tandem_engine_params {
 TANDEM_API void tandem_engine_params_init(tandem_engine_params *params);
 
 /* Opens a model: reads and checks the file, compiles and verifies the plans, loads the weights. On failure *engine is
- * NULL and nothing is left behind. The file is not needed afterwards. */
+ * NULL and nothing is left behind. The file is not needed afterwards, unless it is a packed one (tandem_pack). */
 TANDEM_API tandem_status tandem_engine_open(tandem_engine **engine, const tandem_engine_params *params, tandem_error *error);
 
 /* Closes an engine. Its sessions must be closed before. NULL is allowed. */
@@ -181,6 +182,20 @@ typedef bool tandem_write_fn(void *user, const char *text, size_t n_bytes);
  * n_tokens is 1 .. n_ubatch. */
 TANDEM_API tandem_status tandem_explain(const tandem_engine *engine, int32_t n_tokens, bool json, tandem_write_fn *write,
                                         void *user, tandem_error *error);
+
+typedef struct tandem_pack_info {
+  uint64_t n_tensors, n_bytes;       /* of the model */
+  uint64_t n_packed, n_packed_bytes; /* and of those whose order has changed */
+} tandem_pack_info;
+
+/* Writes a copy of the model at `path` to `out` (a temporary file beside it, then renamed) whose matrices lie as this engine keeps them.
+ * An engine opened from the copy uses them where they lie in the file: nothing is read, written or allocated for them, and processes
+ * share them. Same weights, same logits, same sessions (tandem_session_save). Such a file serves every instruction set, and this
+ * program only: others refuse its types, and a later version may ask for it to be packed again. While an engine is open that was
+ * opened from it, it must not be written to: passes fail with TANDEM_ERROR_IO then. n_threads: 1..1024; 0 = the processors this
+ * process may use. `progress` and `info` may be NULL. */
+TANDEM_API tandem_status tandem_pack(const char *path, const char *out, int32_t n_threads, tandem_progress_fn *progress, void *user,
+                                     tandem_pack_info *info, tandem_error *error);
 
 /* Says what tandem_engine_open would grant with these parameters, what each part of it takes, and why: as text (`explain` adds the
  * budgets at which each wish gives way) or as JSON. All of K/V counts, for n_sequences sessions with a full context,

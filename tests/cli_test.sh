@@ -40,7 +40,7 @@ is_json() {
 greedy() { "$tandem" run -m $model --temp 0 -n 24 --json "$@" 2>/dev/null; }
 
 # ---- help and names
-commands="run tokenize logits bench bench-share inspect explain fit version help"
+commands="run tokenize logits bench bench-share inspect explain fit pack version help"
 "$tandem" completion bash >"$work/bash"
 "$tandem" man >"$work/man"
 for c in $commands; do
@@ -116,6 +116,25 @@ exits 2 "tokens.*context" run -m $model -c 4 -p "Once upon a time there was a ki
 printf '1\n2\n3\n' >"$work/ids"
 exits 2 "3 token ids, the context holds" logits -m $model -c 1 --tokens "$work/ids" -o "$work/x"
 exits 71 "" run -m $model -p x --memory 1K
+
+# ---- pack
+exits 2 "name it with -o" pack $model
+exits 2 "is the model itself" pack $model -o $model
+exits 65 "bad.gguf" pack "$work/bad.gguf" -o "$work/packed.gguf"
+exits 66 "nowhere" pack "$work/nowhere.gguf" -o "$work/packed.gguf"
+exits 74 "no such place" pack $model -o "$work/no such place/packed.gguf"
+check "what fails leaves no file" test ! -e "$work/packed.gguf"
+exits 0 "" pack $model -o "$work/packed.gguf"
+check "pack says what it did" grep -q 'in 87 tensors, of which .* in 43 lie as they are used' "$work/out"
+"$tandem" pack models/tales-assistant.gguf -o "$work/packed-assistant.gguf" --json >"$work/pack.json"
+check "pack --json is JSON" is_json "$work/pack.json"
+check "of the tensors" grep -q '"packed": 23' "$work/pack.json"
+"$tandem" inspect "$work/packed.gguf" >"$work/out"
+check "inspect tells panels" grep -qE 'blk.0.attn_q.weight +q8_0 panels' "$work/out"
+"$tandem" run -m $model -d models/tales-assistant.gguf -p "The king" -n 60 --seed 5 >"$work/plain" 2>"$work/plain.err"
+"$tandem" run -m "$work/packed.gguf" -d "$work/packed-assistant.gguf" -p "The king" -n 60 --seed 5 >"$work/text" 2>"$work/err"
+check "a packed pair tells the same tale" cmp "$work/plain" "$work/text"
+check "to the last logit, with guesses" sh -c "grep -q 'draft [0-9]*/' '$work/err' && [ \"\$(sed 's/.*logits //' '$work/err')\" = \"\$(sed 's/.*logits //' '$work/plain.err')\" ]"
 
 # ---- fit
 "$tandem" fit -m $model --explain >"$work/fit" 2>"$work/err"

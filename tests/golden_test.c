@@ -79,20 +79,6 @@ static double nmse(const float *a, const float *ref, size_t n) {
   return d / r;
 }
 
-static bool level_present(const char *cpu) {
-  tandem_engine_params p;
-  tandem_engine *e = NULL;
-  char path[256];
-  assert_true(test_data(path, sizeof path, "tests/data/zoo/llama.gguf"));
-  tandem_engine_params_init(&p);
-  p.model = path;
-  p.cpu = cpu;
-  p.plan_only = true;
-  bool ok = tandem_engine_open(&e, &p, NULL) == TANDEM_OK;
-  tandem_engine_close(e);
-  return ok;
-}
-
 static void logits_equal_the_recordings(void **state) {
   static const int ubatches[] = {1, 7, 512};
   static float ref[N_TOKENS * N_VOCAB], first[N_TOKENS * N_VOCAB], rows[N_TOKENS * N_VOCAB];
@@ -104,7 +90,7 @@ static void logits_equal_the_recordings(void **state) {
     int n = 0;
     read_rows(goldens[g].name, ref);
     for (size_t l = 0; l < COUNT_OF(test_levels); l++) {
-      if (!level_present(test_levels[l])) continue;
+      if (!test_level_present(test_levels[l])) continue;
       for (int threads = 1; threads <= 2; threads++)
         for (size_t u = 0; u < COUNT_OF(ubatches); u++, n++) {
           run(goldens[g].name, test_levels[l], threads, ubatches[u], ids, rows);
@@ -120,7 +106,7 @@ static void logits_equal_the_recordings(void **state) {
     print_message("  %-18s NMSE %.2e (bound %.0e), %d runs with the same bits\n", goldens[g].name, nmse(first, ref, N_TOKENS * N_VOCAB), goldens[g].nmse, n);
   }
   for (size_t l = 0; l < COUNT_OF(test_levels); l++)
-    if (!level_present(test_levels[l])) print_message("  skipped: this machine has no %s\n", test_levels[l]);
+    if (!test_level_present(test_levels[l])) print_message("  skipped: this machine has no %s\n", test_levels[l]);
 }
 
 int main(void) {

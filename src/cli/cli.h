@@ -17,6 +17,7 @@ typedef enum cli_command_id {
   CLI_INSPECT,
   CLI_EXPLAIN,
   CLI_FIT,
+  CLI_PACK,
   CLI_VERSION,
   CLI_HELP,
   CLI_COMPLETION,
@@ -160,6 +161,17 @@ const char *cli_nearest_command(const char *name);
 /* Opens the model as the options say; `params` brings what the command wants (tandem_engine_params_init, plan_only,
  * n_context used where -c is not given). Shows progress. */
 status cli_open(tandem_engine **engine, tandem_engine_params *params, const cli_options *o, error *err);
+/* How far loading or packing is: at most ten lines a second on a terminal, else one for every tenth. */
+typedef struct cli_progress {
+  const char *name;
+  bool show, terminal;
+  double start, last;
+  int tenths;
+} cli_progress;
+void cli_progress_open(cli_progress *p, const cli_options *o);
+/* A tandem_progress_fn; `user` is the cli_progress. Stops at Ctrl-C. */
+bool cli_progress_show(void *user, const char *what, uint64_t done, uint64_t total);
+void cli_progress_close(const cli_progress *p);
 /* The parameters that options say. */
 void cli_set_params(tandem_engine_params *params, const cli_options *o);
 /* "5.9 MiB" */
@@ -219,6 +231,7 @@ status cli_bench_share(const cli_options *o, error *err);
 status cli_inspect(const cli_options *o, error *err);
 status cli_explain(const cli_options *o, error *err);
 status cli_fit(const cli_options *o, error *err);
+status cli_pack(const cli_options *o, error *err);
 status cli_version(const cli_options *o, error *err);
 status cli_help(const cli_options *o, error *err);
 status cli_completion(const cli_options *o, error *err);

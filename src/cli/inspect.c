@@ -32,9 +32,10 @@ static totals count_tensors(const gguf *g) {
 }
 
 /* Name of a tensor's type; an id this build does not know is shown as a number. */
-static const char *type_name(quant_type type, char out[24]) {
+static const char *type_name(quant_type type, bool panels, char out[24]) {
   const quant_info *info = quant_find(type);
-  if (info) return info->name;
+  if (info && panels) snprintf(out, 24, "%s panels", info->name);
+  if (info) return panels ? out : info->name;
   snprintf(out, 24, "type %d", (int)type);
   return out;
 }
@@ -95,7 +96,7 @@ static void print_tensor(const gguf_tensor *t) {
   for (int d = 0; d < t->n_dims; d++)
     used += snprintf(shape + used, sizeof shape - (size_t)used, "%s%" PRId64, d ? " x " : "", t->dims[d]);
   cli_size_text(size, t->n_bytes);
-  printf("  %-44s %-8s %-24s %12s  at %" PRIu64 "\n", name, type_name(t->type, unknown), shape, size, t->offset);
+  printf("  %-44s %-11s %-24s %12s  at %" PRIu64 "\n", name, type_name(t->type, t->panels, unknown), shape, size, t->offset);
 }
 
 static void write_text(const gguf *g, const cli_options *o) {
@@ -113,7 +114,7 @@ static void write_text(const gguf *g, const cli_options *o) {
   for (int i = 0; i < QUANT_TYPE_END; i++) {
     if (!t.by_type_tensors[i]) continue;
     cli_size_text(size, t.by_type_bytes[i]);
-    printf("  %-8s %5" PRIu64 " tensors %12s\n", type_name((quant_type)i, unknown), t.by_type_tensors[i], size);
+    printf("  %-8s %5" PRIu64 " tensors %12s\n", type_name((quant_type)i, false, unknown), t.by_type_tensors[i], size);
   }
 }
 
@@ -159,10 +160,11 @@ static void json_key(json *j, const gguf_key *k) {
 
 static void json_tensor(json *j, const gguf_tensor *t) {
   char unknown[24];
-  const char *type = type_name(t->type, unknown);
+  const char *type = type_name(t->type, false, unknown);
   json_put_object(j, NULL);
   json_put_string(j, "name", t->name, strlen(t->name));
   json_put_string(j, "type", type, strlen(type));
+  json_put_bool(j, "panels", t->panels);
   json_put_array(j, "shape");
   for (int d = 0; d < t->n_dims; d++) json_put_int(j, NULL, t->dims[d]);
   json_put_end_array(j);

@@ -91,6 +91,14 @@ const cli_command cli_commands[CLI_COMMANDS] = {
       .examples = {{"what would this machine grant", "fit -m models/tales.gguf"},
                    {"in 20 MiB, with the conditions", "fit -m models/tales.gguf --memory 20M --explain"},
                    {"for scripts", "fit -m models/tales.gguf -c 1024 --json"}}},
+    [CLI_PACK] = {.name = "pack", .word = "MODEL", .run = cli_pack, .needs_model = true,
+      .synopsis = "MODEL -o FILE [-t N] [--json]",
+      .summary = "a copy of a model that opens at once",
+      .about = "Writes a copy whose matrices lie in the file as they are used. It opens without reading and rearranging them, takes\n"
+               "no memory of its own for them, and processes that use it share them. Weights, logits and sessions are the same.\n"
+               "Other programs cannot read the copy, and a later version may want it packed again: keep the original. It must not\n"
+               "be written to while it is in use; if it is, evaluation ends with an error.",
+      .examples = {{"pack a model and use it", "pack models/tales.gguf -o tales-packed.gguf; tandem run -m tales-packed.gguf -p \"Once upon a time\""}}},
     [CLI_VERSION] = {.name = "version", .synopsis = "[--json]", .summary = "version and build", .run = cli_version,
       .about = "Prints the version, and how the program was built.",
       .examples = {{"which version is this", "version"}}},

@@ -34,16 +34,20 @@ status cli_json_out(json *j) {
   return st;
 }
 
-/* How far loading is: at most ten lines a second on a terminal, else one for every tenth. */
-typedef struct progress {
-  const char *name;
-  bool show, terminal;
-  double start, last;
-  int tenths;
-} progress;
+void cli_progress_open(cli_progress *p, const cli_options *o) {
+  const char *slash = strrchr(o->model, '/');
+  bool terminal = os_is_terminal(STDERR_FILENO);
+  *p = (cli_progress){.name = slash ? slash + 1 : o->model, .start = os_seconds(), .terminal = terminal};
+  p->show = o->progress >= 0 ? o->progress : terminal;
+  cli_watch_interrupt();
+}
 
-static bool show_progress(void *user, const char *what, uint64_t done, uint64_t total) {
-  progress *p = user;
+void cli_progress_close(const cli_progress *p) {
+  if (p->show && p->terminal) fputs("\r\033[K", stderr);
+}
+
+bool cli_progress_show(void *user, const char *what, uint64_t done, uint64_t total) {
+  cli_progress *p = user;
   (void)what;
   if (cli_interrupted()) return false;
   if (!p->show || !total) return true;
@@ -78,16 +82,13 @@ void cli_set_params(tandem_engine_params *params, const cli_options *o) {
 }
 
 status cli_open(tandem_engine **engine, tandem_engine_params *params, const cli_options *o, error *err) {
-  const char *slash = strrchr(o->model, '/');
-  bool terminal = os_is_terminal(STDERR_FILENO);
-  progress p = {.name = slash ? slash + 1 : o->model, .start = os_seconds(), .terminal = terminal};
-  p.show = o->progress >= 0 ? o->progress : terminal;
+  cli_progress p;
+  cli_progress_open(&p, o);
   cli_set_params(params, o);
-  params->progress = show_progress;
+  params->progress = cli_progress_show;
   params->user = &p;
-  cli_watch_interrupt();
   status st = tandem_engine_open(engine, params, err);
-  if (p.show && p.terminal) fputs("\r\033[K", stderr);
+  cli_progress_close(&p);
   params->progress = NULL;
   params->user = NULL;
   return st;

@@ -51,6 +51,7 @@ typedef void device_cells_put(const device *d, quant_type type, bool v, int32_t 
 
 typedef struct device_ops {
   const char *name;
+  int panels; /* version of its layout OP_PANELS, which files may hold ("tandem.panels"); grows when that changes */
   status (*open)(device **d, const device_params *params, error *err);
   void (*close)(device *d); /* NULL is allowed */
   void (*info)(const device *d, device_info *info);

@@ -158,7 +158,7 @@ static status evaluate(tandem_engine *e, int32_t *n_rows, error *err) {
   op_batch b = {.n_tokens = n, .n_outputs = n, .ids = e->ids, .positions = e->positions, .sequences = e->sequences, .outputs = e->outputs};
   for (int g = 0; g < e->plan->n_groups; g++) b.tables[g] = e->tables[g];
   *n_rows = n;
-  return plan_run(e->plan, e->ops, e->device, &e->memory, &b, err);
+  return engine_run(e, &b, err);
 }
 
 /* ---- after the pass ---------------------------------------------------------------------------------------------- */

@@ -106,7 +106,7 @@ status engine_draft_load(tandem_engine *e, const tandem_engine_params *params, e
   engine_draft *d = &e->draft;
   bool head = d->model->arch->borrows;
   TRY(map_memory(e, err));
-  TRY(model_load(d->model, d->file, e->ops, e->device, (void *)(uintptr_t)d->memory.weights, params->progress, params->user, err));
+  TRY(model_load(d->model, d->file, e->ops, e->device, (void *)(uintptr_t)d->memory.weights, &d->mapped, params->progress, params->user, err));
   TRY(check_factors(e, err));
   gguf_close(d->file);
   d->file = NULL;
@@ -129,9 +129,11 @@ void engine_draft_close(tandem_engine *e) {
     base_unmap(d->memory.hidden, p->home_bytes[OP_HIDDEN]);
     base_unmap(d->memory.logits, p->home_bytes[OP_LOGITS]);
     base_unmap(d->memory.scratch, p->home_bytes[OP_SCRATCH]);
+    os_mapping_close(d->mapped);
     base_unmap((void *)(uintptr_t)d->memory.weights, d->model->weight_bytes);
   }
   d->memory = (device_binding){0};
+  d->mapped = NULL;
   plan_close(d->plan);
   model_close(d->model);
   gguf_close(d->file);

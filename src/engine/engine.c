@@ -106,7 +106,7 @@ static status open_from(tandem_engine *e, const gguf *g, const tandem_engine_par
   TRY(engine_fit(e, g, params, err));
   if (params->plan_only) return TANDEM_OK;
   TRY(map_memory(e, err));
-  TRY(model_load(e->model, g, e->ops, e->device, (void *)(uintptr_t)e->memory.weights, params->progress, params->user, err));
+  TRY(model_load(e->model, g, e->ops, e->device, (void *)(uintptr_t)e->memory.weights, &e->mapped, params->progress, params->user, err));
   error why = {0};
   if (e->draft.plan) TRY(engine_without_drafter(e, params, engine_draft_load(e, params, &why), &why, err));
   open_ngrams(e, params);
@@ -156,6 +156,7 @@ void tandem_engine_close(tandem_engine *e) {
     base_unmap(e->memory.hidden, p->home_bytes[OP_HIDDEN]);
     base_unmap(e->memory.logits, p->home_bytes[OP_LOGITS]);
     base_unmap(e->memory.scratch, p->home_bytes[OP_SCRATCH]);
+    os_mapping_close(e->mapped);
     base_unmap((void *)(uintptr_t)e->memory.weights, e->model->weight_bytes);
   }
   base_free(e->ids);

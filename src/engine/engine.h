@@ -17,6 +17,7 @@ typedef struct engine_draft {
   model *model;
   plan *plan;                      /* NULL: there is none */
   device_binding memory;
+  os_mapping *mapped;              /* part of its weights; NULL: none is */
   char off[600];                   /* why there is none, though one was named */
 } engine_draft;
 
@@ -61,6 +62,7 @@ struct tandem_engine {
   tokenizer *tokens;               /* NULL: the file has no vocabulary */
   kv_pages *pages[OP_MAX_GROUPS];
   device_binding memory;           /* regions of the homes and stores */
+  os_mapping *mapped;              /* over a part of the weights, of a packed file; NULL: none is mapped */
   uint64_t file_hash;              /* of the model's keys and tensor directory */
   bool loaded;                     /* false: opened to plan only */
   engine_draft draft;
@@ -95,7 +97,9 @@ struct tandem_session {
   size_t piece_capacity;
 };
 
-/* session.c: one pass. Takes cells for n tokens (at most max_tokens) of the session, evaluates them, and leaves n_outputs
+/* session.c: runs the target's plan. Fails too if the file its weights are mapped from has changed: nothing that was computed counts. */
+status engine_run(tandem_engine *e, const op_batch *b, error *err);
+/* One pass. Takes cells for n tokens (at most max_tokens) of the session, evaluates them, and leaves n_outputs
  * rows of logits, of the last tokens, in the engine's logits. On failure nothing has changed. */
 status engine_pass(tandem_session *s, const int32_t *ids, int32_t n, int32_t n_outputs, error *err);
 /* Cells for n more positions in every group, copying what is shared, or nothing and an error. */
@@ -124,6 +128,9 @@ void engine_draft_close(tandem_engine *e);
 size_t engine_draft_batch_bytes(const tandem_engine *e); /* of its rows of ids and positions */
 size_t engine_draft_kv_bytes(const tandem_engine *e);
 size_t engine_draft_scratch_bytes(const tandem_engine *e);
+
+/* pack.c: true of keys that say how a file is made, not what is in it. */
+bool engine_is_container_key(const char *name);
 
 /* save.c: what tells one model file from another of the same shape, but for the values of its weights. */
 uint64_t engine_hash_file(const gguf *g);

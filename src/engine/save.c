@@ -79,6 +79,7 @@ uint64_t engine_hash_file(const gguf *g) {
   for (size_t i = 0; i < gguf_n_keys(g); i++) {
     const gguf_key *k = gguf_key_at(g, i);
     uint64_t shape[] = {k->type, k->element, k->n, k->n_bytes};
+    if (engine_is_container_key(k->name)) continue; /* a packed copy is the same model */
     add_text(&c, k->name);
     checksum_add(&c, shape, sizeof shape);
     checksum_add(&c, k->value, k->n_bytes);

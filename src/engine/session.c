@@ -139,6 +139,11 @@ void engine_rewind(tandem_session *s, int64_t n, int32_t row) {
   engine_keep_row(s, row);
 }
 
+status engine_run(tandem_engine *e, const op_batch *b, error *err) {
+  TRY(plan_run(e->plan, e->ops, e->device, &e->memory, b, err));
+  return e->mapped ? os_mapping_check(e->mapped, err) : TANDEM_OK;
+}
+
 status engine_pass(tandem_session *s, const int32_t *ids, int32_t n, int32_t n_outputs, error *err) {
   tandem_engine *e = s->engine;
   TRY(engine_take_cells(s, n, err));
@@ -150,7 +155,7 @@ status engine_pass(tandem_session *s, const int32_t *ids, int32_t n, int32_t n_o
   for (int32_t o = 0; o < n_outputs; o++) e->outputs[o] = n - n_outputs + o;
   op_batch b = {.n_tokens = n, .n_outputs = n_outputs, .ids = e->ids, .positions = e->positions, .sequences = e->sequences, .outputs = e->outputs};
   for (int g = 0; g < e->plan->n_groups; g++) b.tables[g] = e->tables[g];
-  status st = plan_run(e->plan, e->ops, e->device, &e->memory, &b, err);
+  status st = engine_run(e, &b, err);
   if (st) {
     for (int g = 0; g < e->plan->n_groups; g++) kv_pages_truncate(e->pages[g], s->sequence, s->n, NULL);
     return st;

@@ -95,6 +95,21 @@ static op_layout layout_of(const binder *b, arch_tensor t) {
   return OP_PANELS;
 }
 
+static status no_panels(const binder *b, const gguf_tensor *s) {
+  return base_fail_at(b->err, TANDEM_ERROR_FORMAT, s->name, s->info_offset, "%s: rows expected, file has panels", s->name);
+}
+
+/* Panels of the file are those of the device, and whole ones make the weight. */
+static status check_panels(const binder *b, const model_weight *w) {
+  const gguf_tensor *s = w->source;
+  const gguf_key *k = gguf_find_key(b->g, "tandem.panels");
+  int64_t version = 0;
+  if (!k || !gguf_int(k, 0, &version) || version != b->ops->panels)
+    return base_fail_at(b->err, TANDEM_ERROR_UNSUPPORTED, "tandem.panels", k ? k->offset : s->info_offset,
+                        "tandem.panels: %d expected, file has %" PRId64 ": pack the original again with this version", b->ops->panels, version);
+  return model_packs(w) ? TANDEM_OK : no_panels(b, s);
+}
+
 /* Rows first .. first + rows - 1 (of each slab) of tensor s become the weight t. */
 static status add_weight(binder *b, const gguf_tensor *s, arch_tensor t, int64_t first, int64_t rows, int32_t *index) {
   model *m = b->m;
@@ -114,9 +129,7 @@ static status add_weight(binder *b, const gguf_tensor *s, arch_tensor t, int64_t
   v->n_slabs = s->dims[2];
   v->view_of = -1;
   TRY(b->ops->weight_layout(b->device, v, b->err));
-  v->offset = size_align(m->weight_bytes, WEIGHT_ALIGN);
-  if (!size_add(v->offset, v->extent, &m->weight_bytes) || m->weight_bytes > ((size_t)1 << 46))
-    return base_fail(b->err, TANDEM_ERROR_FORMAT, s->name, "%s: the weights exceed 64 TiB", s->name);
+  if (s->panels) TRY(check_panels(b, w));
   m->n_params += (uint64_t)(v->rows * v->cols * v->n_slabs);
   *index = m->n_weights++;
   return TANDEM_OK;
@@ -219,6 +232,7 @@ static status bind_clusters(binder *b) {
   model *m = b->m;
   const gguf_tensor *c = find(b, T_CENTROIDS, -1), *o = find(b, T_ORDERING, -1), *e = find(b, T_TOKEN_EMBD, -1);
   if (!m->arch->borrows || !c || !o || !e) return TANDEM_OK;
+  if (o->panels || e->panels) return no_panels(b, o->panels ? o : e);
   m->n_clusters = c->dims[1];
   if (m->n_clusters < 1 || m->n_vocab % m->n_clusters)
     return base_fail_at(b->err, TANDEM_ERROR_FORMAT, c->name, c->info_offset, "%s: %" PRId64 " clusters do not divide %" PRId64 " tokens", c->name,
@@ -285,6 +299,64 @@ static size_t count_ignored(const model *m, const gguf *g) {
   return gguf_n_tensors(g) - used;
 }
 
+/* ---- where weights lie ------------------------------------------------------------------------------------------- */
+
+bool model_packs(const model_weight *w) {
+  const op_value *v = &w->value;
+  return v->layout == OP_PANELS && !w->ordered && w->first_row % GGUF_PANEL_ROWS == 0 && v->rows % GGUF_PANEL_ROWS == 0 &&
+         v->slab == (size_t)v->rows * quant_row_bytes(v->type, v->cols);
+}
+
+/* Where in the file a weight's first row lies. */
+static uint64_t file_offset(const model_weight *w) {
+  return w->source->offset + (uint64_t)w->first_row * quant_row_bytes(w->source->type, w->source->dims[0]);
+}
+
+/* The file holds the weight as the device keeps it: in one piece, so no part of several slabs, and nothing to be gathered or widened. */
+static bool is_stored(const model_weight *w) {
+  bool vector = arch_tensors[w->tensor].dims[1] == DIM_NONE, one_piece = w->value.n_slabs == 1 || w->value.extent == w->source->n_bytes;
+  return !vector && !w->ordered && w->tensor != T_ORDERING && one_piece && w->source->panels == (w->value.layout == OP_PANELS) &&
+         file_offset(w) % WEIGHT_ALIGN == 0;
+}
+
+/* Of a packed file, what is stored is used where it lies: the region begins with that stretch of the file, cut at 2 MiB so that large
+ * pages of both meet. */
+static void map_stored(binder *b) {
+  const uint64_t large = (uint64_t)2 << 20;
+  model *m = b->m;
+  uint64_t from = UINT64_MAX, to = 0;
+  for (int32_t i = 0; i < m->n_weights && gguf_mappable(b->g) && gguf_find_key(b->g, "tandem.panels"); i++) {
+    model_weight *w = &m->weights[i];
+    w->mapped = is_stored(w);
+    if (!w->mapped) continue;
+    if (file_offset(w) < from) from = file_offset(w);
+    if (file_offset(w) + w->value.extent > to) to = file_offset(w) + w->value.extent;
+  }
+  if (to == 0) return;
+  m->mapped_from = from & ~(large - 1);
+  m->mapped_bytes = to - m->mapped_from;
+}
+
+/* The others follow, in the order they were bound. */
+static status place_weights(binder *b) {
+  enum { PAGE = 1 << 16 }; /* the largest there is */
+  model *m = b->m;
+  map_stored(b);
+  m->weight_bytes = size_align(m->mapped_bytes, m->mapped_bytes ? PAGE : 1);
+  for (int32_t i = 0; i < m->n_weights; i++) {
+    op_value *v = &m->weights[i].value;
+    if (m->weights[i].mapped) {
+      v->offset = file_offset(&m->weights[i]) - m->mapped_from;
+      continue;
+    }
+    v->offset = size_align(m->weight_bytes, WEIGHT_ALIGN);
+    if (!size_add(v->offset, v->extent, &m->weight_bytes) || m->weight_bytes > ((size_t)1 << 46))
+      return base_fail(b->err, TANDEM_ERROR_FORMAT, v->name, "%s: the weights exceed 64 TiB", v->name);
+  }
+  m->weight_bytes = size_align(m->weight_bytes, WEIGHT_ALIGN);
+  return TANDEM_OK;
+}
+
 status model_bind(model *m, const gguf *g, const device_ops *ops, const device *d, error *err) {
   binder b = {.m = m, .g = g, .ops = ops, .device = d, .err = err};
   b.capacity = T_MODEL_END + m->n_layers * (T_COUNT - T_MODEL_END);
@@ -297,7 +369,6 @@ status model_bind(model *m, const gguf *g, const device_ops *ops, const device *
   TRY(find_vocab(&b));
   TRY(bind_model(&b));
   for (int i = 0; i < m->n_layers; i++) TRY(bind_layer(&b, i));
-  m->weight_bytes = size_align(m->weight_bytes, WEIGHT_ALIGN);
   m->n_ignored = count_ignored(m, g);
-  return TANDEM_OK;
+  return place_weights(&b);
 }

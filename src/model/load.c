@@ -1,5 +1,5 @@
 /* load.c: opens a model (keys, then tensors) and brings its weights into the device's layout, tensor by tensor, letting go
- * of the file's pages behind it. */
+ * of the file's pages behind it. What a packed file has in that layout is mapped where it can be, and copied where not. */
 #include <inttypes.h>
 #include <string.h>
 
@@ -52,7 +52,8 @@ static status load_slab(const model_weight *w, const gguf *g, const device_ops *
     size_t offset = first + (size_t)r * row;
     part.rows = w->value.rows - r < most ? w->value.rows - r : most;
     TRY(ops->weight_layout(d, &part, err));
-    TRY(ops->weight_load(d, &part, from + offset, to + at, err));
+    if (w->source->panels) memcpy(to + at, from + offset, part.extent);
+    else TRY(ops->weight_load(d, &part, from + offset, to + at, err));
     if (w->value.rows > most) gguf_dont_need_part(g, w->source, offset, (uint64_t)part.rows * row);
   }
   return TANDEM_OK;
@@ -77,6 +78,7 @@ static status load_matrix(const model_weight *w, const gguf *g, const device_ops
 static size_t mapped_for(const model_weight *w) {
   const gguf_tensor *t = w->source;
   size_t row = quant_row_bytes(t->type, t->dims[0]), slab = row * (size_t)t->dims[1], stretch = (size_t)stretch_rows(row) * row;
+  if (w->mapped) return 0;
   if (w->ordered || arch_tensors[w->tensor].dims[1] == DIM_NONE || slab == 0) return t->n_bytes;
   size_t n = slab > stretch ? stretch : (STRETCH + slab - 1) / slab * slab;
   return n < t->n_bytes ? n : t->n_bytes;
@@ -129,22 +131,30 @@ static status load_ordered(const model *m, const model_weight *w, const device_o
   return st;
 }
 
-status model_load(model *m, const gguf *g, const device_ops *ops, device *d, void *region, tandem_progress_fn *progress,
-                  void *user, error *err) {
+static status load_weight(const model *m, const model_weight *w, const gguf *g, const device_ops *ops, device *d, const os_mapping *mapped,
+                          char *to, error *err) {
+  const uint8_t *from;
+  TRY(gguf_tensor_bytes(g, w->source, &from, err));
+  if (w->mapped) return os_mapping_bring(mapped, to, w->value.extent, err);
+  if (w->tensor == T_ORDERING) return load_order(m, w, from, (float *)(void *)to, err);
+  if (w->ordered) return load_ordered(m, w, ops, d, from, to, err);
+  if (arch_tensors[w->tensor].dims[1] != DIM_NONE) return load_matrix(w, g, ops, d, from, to, err);
+  load_vector(w, from + (size_t)w->first_row * quant_row_bytes(w->source->type, 1), to);
+  return TANDEM_OK;
+}
+
+status model_load(model *m, const gguf *g, const device_ops *ops, device *d, void *region, os_mapping **mapped,
+                  tandem_progress_fn *progress, void *user, error *err) {
   uint64_t total = 0, done = 0;
+  *mapped = NULL;
+  if (m->mapped_bytes) TRY(gguf_map(g, m->mapped_from, m->mapped_bytes, region, mapped, err));
   for (int32_t i = 0; i < m->n_weights; i++) total += m->weights[i].value.extent;
   for (int32_t i = 0; i < m->n_weights; i++) {
     const model_weight *w = &m->weights[i];
-    const uint8_t *from;
-    char *to = (char *)region + w->value.offset;
     if (progress && !progress(user, "load", done, total))
       return base_fail(err, TANDEM_ERROR_CANCELLED, NULL, "loading was cancelled");
     if (i + 1 < m->n_weights) gguf_will_need(g, m->weights[i + 1].source);
-    TRY(gguf_tensor_bytes(g, w->source, &from, err));
-    if (w->tensor == T_ORDERING) TRY(load_order(m, w, from, (float *)(void *)to, err));
-    else if (w->ordered) TRY(load_ordered(m, w, ops, d, from, to, err));
-    else if (arch_tensors[w->tensor].dims[1] == DIM_NONE) load_vector(w, from + (size_t)w->first_row * quant_row_bytes(w->source->type, 1), to);
-    else TRY(load_matrix(w, g, ops, d, from, to, err));
+    TRY(load_weight(m, w, g, ops, d, *mapped, (char *)region + w->value.offset, err));
     if (i + 1 == m->n_weights || m->weights[i + 1].source != w->source) gguf_dont_need(g, w->source);
     done += w->value.extent;
   }

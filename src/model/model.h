@@ -15,6 +15,7 @@ typedef struct model_weight {
   int64_t first_row;         /* of the source's rows (of each slab): a part of a fused tensor */
   arch_tensor tensor;
   bool ordered;              /* its rows are the source's rows model->order, cut into slabs */
+  bool mapped;               /* the file's bytes are used where they lie */
 } model_weight;
 
 enum { ROPE_FULL, ROPE_SLIDING, ROPE_SETS };
@@ -46,6 +47,8 @@ typedef struct model {
   model_weight *weights;
   int32_t n_weights;
   size_t weight_bytes;         /* the region of all weights */
+  uint64_t mapped_from;        /* the region begins with mapped_bytes of the file from here on; 0 bytes: with none. Packed files only */
+  size_t mapped_bytes;
   uint64_t n_params;           /* elements of the bound tensors */
   size_t n_ignored;            /* tensors of the file that the architecture does not use */
   arena *memory;
@@ -55,10 +58,12 @@ typedef struct model {
 status model_open(model **m, const gguf *g, const device_ops *ops, const device *d, error *err);
 void model_close(model *m); /* NULL is allowed */
 
-/* Brings all weights into `region` (model->weight_bytes, zeroed, 64-byte aligned). Calls progress (may be NULL) with bytes
- * of the file. */
-status model_load(model *m, const gguf *g, const device_ops *ops, device *d, void *region, tandem_progress_fn *progress,
-                  void *user, error *err);
+/* Brings all weights into `region` (model->weight_bytes, zeroed, aligned to pages). Calls progress (may be NULL) with bytes
+ * of the file. *mapped: what is mapped over the region's beginning, or NULL; the caller closes it before he unmaps the region. */
+status model_load(model *m, const gguf *g, const device_ops *ops, device *d, void *region, os_mapping **mapped,
+                  tandem_progress_fn *progress, void *user, error *err);
+/* Whether the tensor of w, all of it, can lie in a file as the device keeps it, in as many bytes as in rows. */
+bool model_packs(const model_weight *w);
 
 /* Size of a dimension for layer i (-1 for the model's own tensors). */
 int64_t model_dim(const model *m, int i_layer, arch_dim dim);

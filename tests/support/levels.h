@@ -2,6 +2,17 @@
 #ifndef LEVELS_H
 #define LEVELS_H
 
+#include "device/device.h"
+
 static const char *const test_levels[] = {"scalar", "avx2", "avx512", "avx512bf16"};
+
+/* This machine and this build have it. */
+static inline bool test_level_present(const char *level) {
+  device *d = NULL;
+  const device_ops *ops = device_find("cpu");
+  bool ok = !ops->open(&d, &(device_params){.n_threads = 1, .level = level}, NULL);
+  if (ok) ops->close(d);
+  return ok;
+}
 
 #endif

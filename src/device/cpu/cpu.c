@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "device/cpu/cpu.h"
+#include "device/cpu/mm.h"
 
 cpu_driver *const cpu_drivers[OP_COUNT] = {
     [OP_EMBED] = cpu_run_embed,   [OP_ROWS] = cpu_run_rows,   [OP_NORM] = cpu_run_norm,     [OP_QUANT] = cpu_run_quant,
@@ -262,6 +262,7 @@ static status cpu_run_batch(device *d, const device_program *p, const device_bin
 }
 
 const device_ops cpu_device_ops = {
+    .panels = CPU_PANELS_VERSION,
     .name = "cpu",
     .open = cpu_open,
     .close = cpu_close,

@@ -12,6 +12,9 @@
 
 #include "device/cpu/cpu.h"
 
+/* Files may hold panels (GGUF_PANELS): who changes what is inside raises the version. */
+enum { CPU_PANELS_VERSION = 1 };
+
 typedef uint8_t cpu_line[CPU_PANEL][4];
 
 /* Plain types: [k][16 rows] elements; BF16 in pairs of k, [k / 2][16 rows][2]. Byte of row r at k: */
