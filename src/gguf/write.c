@@ -8,6 +8,9 @@
 
 #include "gguf/directory.h"
 
+/* What is written in pieces of a large page, each at a multiple of one, is kept in large pages by the system, and mapped so. */
+enum { CHUNK = 2 << 20 };
+
 typedef struct lent {
   const void *bytes;
   size_t n;
@@ -23,6 +26,8 @@ struct gguf_writer {
   size_t file_bytes;
   os_writer out; /* of a file that is written piece by piece */
   bool writing;
+  uint8_t *chunk; /* [CHUNK] of which n_chunk are to be written */
+  size_t n_chunk;
   uint64_t i_tensor; /* whose bytes come next, */
   size_t so_far;     /* and how many of them have come */
   error first; /* failure, kept for gguf_writer_save */
@@ -43,10 +48,17 @@ static void drop_file(gguf_writer *w) {
   w->file = NULL;
 }
 
+static void stop_writing(gguf_writer *w) {
+  if (w->writing) os_writer_close(&w->out);
+  w->writing = false;
+  base_free(w->chunk);
+  w->chunk = NULL;
+}
+
 void gguf_writer_close(gguf_writer *w) {
   if (!w) return;
   drop_file(w);
-  if (w->writing) os_writer_close(&w->out);
+  stop_writing(w);
   text_free(&w->keys);
   text_free(&w->records);
   base_free(w->tensors);
@@ -286,27 +298,42 @@ status gguf_writer_bytes(gguf_writer *w, const uint8_t **bytes, size_t *n, error
   return TANDEM_OK;
 }
 
+static status flush(gguf_writer *w) {
+  status st = os_writer_add(&w->out, w->chunk, w->n_chunk, &w->first);
+  w->n_chunk = 0;
+  return st;
+}
+
+/* NULL: zeros. */
+static status add(gguf_writer *w, const uint8_t *bytes, size_t n) {
+  status st = TANDEM_OK;
+  for (size_t now; n && !st; n -= now) {
+    now = CHUNK - w->n_chunk < n ? CHUNK - w->n_chunk : n;
+    if (bytes) memcpy(w->chunk + w->n_chunk, bytes, now);
+    else memset(w->chunk + w->n_chunk, 0, now);
+    w->n_chunk += now;
+    if (bytes) bytes += now;
+    if (w->n_chunk == CHUNK) st = flush(w);
+  }
+  return st;
+}
+
 status gguf_writer_begin(gguf_writer *w, const char *path, error *err) {
   text head = {0};
   size_t total;
+  void *chunk = NULL;
   status st = w->st;
+  stop_writing(w);
   if (!st) st = make_head(w, &head, &total, &w->first);
+  if (!st) st = base_alloc(&chunk, CHUNK, "gguf writer", &w->first);
+  w->chunk = chunk;
   if (!st && !(st = os_writer_open(&w->out, path, &w->first))) {
     w->writing = true;
-    w->i_tensor = w->so_far = 0;
-    st = os_writer_add(&w->out, head.bytes, head.n, &w->first);
+    w->n_chunk = w->i_tensor = w->so_far = 0;
+    st = add(w, (const uint8_t *)head.bytes, head.n);
   }
   text_free(&head);
   return keep(w, st, err);
-}
-
-static status pad(gguf_writer *w, size_t n) {
-  status st = TANDEM_OK;
-  for (size_t now; n && !st; n -= now) {
-    now = n < sizeof zeros ? n : sizeof zeros;
-    st = os_writer_add(&w->out, zeros, now, &w->first);
-  }
-  return st;
 }
 
 status gguf_writer_add(gguf_writer *w, const void *bytes, size_t n, error *err) {
@@ -315,10 +342,10 @@ status gguf_writer_add(gguf_writer *w, const void *bytes, size_t n, error *err) 
   if (!st && n > size - w->so_far)
     st = base_fail(&w->first, TANDEM_ERROR_ARGUMENT, NULL, "tensor %" PRIu64 " of %" PRIu64 ": %zu bytes after %zu of %zu", w->i_tensor,
                    w->n_tensors, n, w->so_far, size);
-  if (!st) st = os_writer_add(&w->out, bytes, n, &w->first);
+  if (!st) st = add(w, bytes, n);
   w->so_far += n;
   if (!st && w->so_far == size) {
-    st = pad(w, size_align(size, w->alignment) - size);
+    st = add(w, NULL, size_align(size, w->alignment) - size);
     w->so_far = 0;
     w->i_tensor++;
   }
@@ -330,9 +357,9 @@ status gguf_writer_commit(gguf_writer *w, error *err) {
   if (!st && w->i_tensor != w->n_tensors)
     st = base_fail(&w->first, TANDEM_ERROR_ARGUMENT, NULL, "the bytes of %" PRIu64 " tensors were given, %" PRIu64 " were announced", w->i_tensor,
                    w->n_tensors);
+  if (!st) st = flush(w);
   if (!st) st = os_writer_commit(&w->out, &w->first);
-  if (w->writing) os_writer_close(&w->out);
-  w->writing = false;
+  stop_writing(w);
   return keep(w, st, err);
 }
 
@@ -340,7 +367,6 @@ status gguf_writer_save(gguf_writer *w, const char *path, error *err) {
   status st = gguf_writer_begin(w, path, err);
   for (uint64_t i = 0; i < w->n_tensors && !st; i++) st = gguf_writer_add(w, w->tensors[i].bytes, w->tensors[i].n, err);
   if (!st) st = gguf_writer_commit(w, err);
-  if (w->writing) os_writer_close(&w->out);
-  w->writing = false;
+  stop_writing(w);
   return st;
 }
