@@ -19,8 +19,9 @@ typedef __m256 vec_f;
 #define VEC_KEPT 0           /* the first of many tiles of blocks of 256 unpacks them for the others */
 #define VEC_JOINED 1         /* of a tile of Q6_K that takes all sub-blocks of a part line by line */
 #define VEC_SIGNED_8 1       /* many columns of Q8_0 meet magnitudes and signs of weights (mm_signed8.inc) */
+#define VEC_WIDENED 1        /* many columns of F16 meet widened weights (mm_widened.inc) */
 #define VEC_AHEAD 8192       /* bytes that weights are fetched ahead, into the second level cache */
-#define VEC_NEAR 4096        /* the same of blocks of 32 into the first level, up to VEC_FORESEEN columns */
+#define VEC_NEAR 4096        /* the same of blocks of 32, Q4_K and Q5_K into the first level, up to VEC_FORESEEN columns */
 #define VEC_FORESEEN 2       /* columns up to which hardware foresees what is read, better than that */
 enum {
   VEC_LANES = 8,

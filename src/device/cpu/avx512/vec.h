@@ -19,6 +19,7 @@ typedef __m512 vec_f;
 #define VEC_KEPT 1           /* the first of many tiles of blocks of 256 unpacks them for the others */
 #define VEC_JOINED 3         /* of a tile of Q6_K that takes all sub-blocks of a part line by line */
 #define VEC_SIGNED_8 0       /* many columns of Q8_0 meet magnitudes and signs of weights (mm_signed8.inc) */
+#define VEC_WIDENED 0
 #define VEC_AHEAD 8192       /* bytes that weights are fetched ahead, into the second level cache */
 #define VEC_NEAR 0           /* the same of blocks of 32 into the first level, up to VEC_FORESEEN columns */
 #define VEC_FORESEEN 3       /* columns up to which hardware foresees what is read, better than that */
