@@ -184,6 +184,15 @@ static void a_changed_file_is_an_error(void **state) {
       assert_int_equal(tandem_session_length(s), 20);
     }
     saved_fill(t, 20, 0); /* the process and what else is in it go on */
+    text kept = saved_bytes(s); /* and the conversation can be kept, for the original */
+    tandem_engine *original = saved_open_engine(&(saved_setup){.model = "models/tales.gguf", .context = 256});
+    tandem_session *u = saved_open_session(original);
+    guess_ok(saved_load(u, kept.bytes, kept.n, &err), &err);
+    assert_int_equal(tandem_session_length(u), 20);
+    guess_ok(tandem_session_decode(u, &id, 1, NULL, NULL, &err), &err);
+    text_free(&kept);
+    tandem_session_close(u);
+    tandem_engine_close(original);
     tandem_session_close(s);
     tandem_engine_close(e);
     tandem_session_close(t);
@@ -224,6 +233,11 @@ static void other_faults_go_where_they_went(void **state) {
   sigaction(SIGBUS, &own, &before);
   pack_to("models/tales-draft.gguf", in_folder(packed, "packed.gguf"));
   tandem_engine *e = saved_open_engine(&(saved_setup){.model = packed, .context = 256});
+  struct sigaction ours;
+  sigaction(SIGBUS, &own, &ours); /* somebody else's, and ours again when nobody needs it: it must not call itself */
+  tandem_engine_close(e);
+  sigaction(SIGBUS, &ours, NULL);
+  e = saved_open_engine(&(saved_setup){.model = packed, .context = 256});
   int fd = open(in_folder(short_file, "short"), O_RDWR | O_CREAT, 0600);
   assert_int_equal(ftruncate(fd, 8192), 0);
   const volatile char *p = mmap(NULL, 8192, PROT_READ, MAP_SHARED, fd, 0);

@@ -33,7 +33,7 @@ typedef struct range {
 static range ranges[RANGES];
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* of what follows, and of taking a range */
 static int n_open;
-static struct sigaction before;
+static struct sigaction before; /* never our own handler, which would call itself */
 
 /* ---- the handler: nothing but loads, stores and mmap ------------------------------------------------------------------- */
 
@@ -59,12 +59,20 @@ static void on_bus(int number, siginfo_t *info, void *context) {
 
 /* ---- opening and closing -------------------------------------------------------------------------------------------- */
 
+static bool is_ours(const struct sigaction *a) { return a->sa_flags & SA_SIGINFO && a->sa_sigaction == on_bus; }
+
+static bool install(void) {
+  struct sigaction action = {.sa_sigaction = on_bus, .sa_flags = (int)(SA_SIGINFO | SA_ONSTACK)}, old;
+  if (sigaction(SIGBUS, &action, &old)) return false;
+  if (!is_ours(&old)) before = old;
+  return true;
+}
+
 static bool watch(int *index, const void *at, size_t n) {
-  struct sigaction action = {.sa_sigaction = on_bus, .sa_flags = (int)(SA_SIGINFO | SA_ONSTACK)};
   int i = 0;
   pthread_mutex_lock(&lock);
   while (i < RANGES && atomic_load(&ranges[i].to)) i++;
-  bool ok = i < RANGES && (n_open > 0 || !sigaction(SIGBUS, &action, &before));
+  bool ok = i < RANGES && (n_open > 0 || install());
   if (ok) {
     n_open++;
     atomic_store(&ranges[i].lost, false);
@@ -81,7 +89,7 @@ static void unwatch(int i) {
   struct sigaction now;
   pthread_mutex_lock(&lock);
   atomic_store(&ranges[i].to, 0);
-  if (--n_open == 0 && !sigaction(SIGBUS, NULL, &now) && now.sa_flags & SA_SIGINFO && now.sa_sigaction == on_bus) sigaction(SIGBUS, &before, NULL);
+  if (--n_open == 0 && !sigaction(SIGBUS, NULL, &now) && is_ours(&now)) sigaction(SIGBUS, &before, NULL);
   pthread_mutex_unlock(&lock);
 }
 

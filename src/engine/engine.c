@@ -107,6 +107,7 @@ static status open_from(tandem_engine *e, const gguf *g, const tandem_engine_par
   if (params->plan_only) return TANDEM_OK;
   TRY(map_memory(e, err));
   TRY(model_load(e->model, g, e->ops, e->device, (void *)(uintptr_t)e->memory.weights, &e->mapped, params->progress, params->user, err));
+  if (e->mapped) e->weights_hash = engine_hash_weights(e);
   error why = {0};
   if (e->draft.plan) TRY(engine_without_drafter(e, params, engine_draft_load(e, params, &why), &why, err));
   open_ngrams(e, params);

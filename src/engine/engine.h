@@ -64,6 +64,7 @@ struct tandem_engine {
   device_binding memory;           /* regions of the homes and stores */
   os_mapping *mapped;              /* over a part of the weights, of a packed file; NULL: none is mapped */
   uint64_t file_hash;              /* of the model's keys and tensor directory */
+  uint64_t weights_hash;           /* of mapped weights, whose file may change before a session is saved; 0: not taken */
   bool loaded;                     /* false: opened to plan only */
   engine_draft draft;
   plan_fit_wish wish;              /* what was asked of the memory, and what it was said to be able to give */
@@ -134,6 +135,8 @@ bool engine_is_container_key(const char *name);
 
 /* save.c: what tells one model file from another of the same shape, but for the values of its weights. */
 uint64_t engine_hash_file(const gguf *g);
+/* A sample of the values of its weights. */
+uint64_t engine_hash_weights(const tandem_engine *e);
 /* The bytes of tandem_session_save handed to a sink, and tandem_session_load from memory. */
 status engine_save(const tandem_session *s, kv_sink *sink, void *user, error *err);
 status engine_load(tandem_session *s, const uint8_t *bytes, size_t n, error *err);

@@ -97,8 +97,9 @@ uint64_t engine_hash_file(const gguf *g) {
  * same for any size. 16 KiB a weight are read in microseconds. */
 enum { SAMPLES = 64, SAMPLE_BYTES = 256 };
 
-static uint64_t hash_weights(const tandem_engine *e) {
+uint64_t engine_hash_weights(const tandem_engine *e) {
   checksum c;
+  if (e->weights_hash) return e->weights_hash;
   checksum_open(&c, 0);
   for (int32_t i = 0; i < e->model->n_weights; i++) {
     const op_value *v = &e->model->weights[i].value;
@@ -117,7 +118,7 @@ static uint64_t hash_weights(const tandem_engine *e) {
 static saved_model describe_model(const tandem_engine *e) {
   const model *m = e->model;
   saved_model d = {.n_layers = (uint64_t)m->n_layers, .n_embd = (uint64_t)m->keys.n_embd, .n_vocab = (uint64_t)m->n_vocab,
-                   .file_hash = e->file_hash, .weights_hash = hash_weights(e)};
+                   .file_hash = e->file_hash, .weights_hash = engine_hash_weights(e)};
   size_t n = strlen(m->arch->name);
   memcpy(d.arch, m->arch->name, n < sizeof d.arch ? n : sizeof d.arch);
   return d;
