@@ -2,8 +2,8 @@
  *
  * Handles are opaque and there are no globals: an engine owns a model (weights, tokenizer, plans, the pool of K/V pages),
  * a session is one sequence of tokens on it. Every fallible function returns a status (0 = ok) and describes the fault in
- * the error it is given (NULL is allowed). Nothing here prints, exits or changes the locale. A handler of SIGBUS is there while an
- * engine uses a packed file, for the addresses of that file; others go to the handler that was there before.
+ * the error it is given (NULL is allowed). Nothing here prints, exits or changes the locale. A handler of SIGBUS is there while a
+ * file is mapped, for the addresses of that file: one that becomes shorter is an error. Others go to the handler that was there before.
  *
  * Threads: an engine may be read by any thread (info, tokenize, explain). The sessions of one engine share its pool and
  * its worker threads, so calls that evaluate tokens are serialised by the caller: one thread at a time per engine.

@@ -201,6 +201,39 @@ static void a_changed_file_is_an_error(void **state) {
   unlink(packed);
 }
 
+static bool cut_it(void *user, const char *what, uint64_t done, uint64_t total) {
+  (void)user, (void)what;
+  if (done > total / 4) cut();
+  return true;
+}
+
+/* While it is loaded, packed or not; while it is packed. */
+static void a_file_cut_while_it_is_read_is_an_error(void **state) {
+  (void)state;
+  char path[128], out[128];
+  changing = in_folder(path, "model.gguf");
+  in_folder(out, "out.gguf");
+  for (int i = 0; i < 3; i++) {
+    tandem_error err = {0};
+    tandem_engine *e = NULL;
+    tandem_engine_params p;
+    text whole = saved_read_file("models/tales.gguf");
+    if (i == 1) pack_to("models/tales.gguf", path);
+    else guess_ok(os_write_all(path, whole.bytes, whole.n, &err), &err);
+    tandem_engine_params_init(&p);
+    p.model = path;
+    p.n_threads = 1;
+    p.progress = cut_it;
+    status st = i < 2 ? tandem_engine_open(&e, &p, &err) : tandem_pack(path, out, 1, cut_it, NULL, NULL, &err);
+    assert_null(e);
+    assert_int_equal(st, TANDEM_ERROR_IO);
+    if (!strstr(err.text, i == 1 ? "model.gguf: was written to while it was in use" : "model.gguf: became shorter while it was read")) fail_msg("'%s'", err.text);
+    unlink(path);
+    assert_int_equal(saved_count_files(), 0);
+    text_free(&whole);
+  }
+}
+
 /* The old file stays what it was for those who have it. */
 static void a_replaced_file_is_none(void **state) {
   (void)state;
@@ -404,6 +437,7 @@ int main(void) {
       cmocka_unit_test(weights_are_those_of_the_original),
       cmocka_unit_test(packing_twice_changes_nothing),
       cmocka_unit_test(a_changed_file_is_an_error),
+      cmocka_unit_test(a_file_cut_while_it_is_read_is_an_error),
       cmocka_unit_test(a_replaced_file_is_none),
       cmocka_unit_test(other_faults_go_where_they_went),
       cmocka_unit_test(any_tensor_may_claim_panels),

@@ -137,17 +137,27 @@ status json_close(json *j);
 
 enum { OS_PATH_BYTES = 4096 }; /* the longest path that is written to */
 
+/* Guards a mapping of a file, in mapped.c: if the file becomes shorter nobody dies of it, all of the mapping is zeros from then on, and
+ * os_guard_lost tells. False, and no guard, if there are 256 or the system refuses. Close it before the mapping goes. Any thread. */
+typedef struct os_guard {
+  int range; /* 0: none */
+} os_guard;
+bool os_guard_open(os_guard *g, const void *at, size_t n);
+bool os_guard_lost(const os_guard *g);
+void os_guard_close(os_guard *g);
+
 /* Which file it is, and in which state. */
 typedef struct os_identity {
   uint64_t device, file, bytes;
   int64_t seconds, nanoseconds; /* when it was written last */
 } os_identity;
 bool os_identify(int fd, os_identity *is); /* false: fstat failed */
-/* A whole file, read-only and mapped. Regular files only, never blocks on a FIFO or device. */
+/* A whole file, read-only, mapped and guarded. Regular files only, never blocks on a FIFO or device. */
 typedef struct os_file {
   const uint8_t *bytes; /* NULL if n is 0 */
   size_t n;
   os_identity is;
+  os_guard guard;
 } os_file;
 status os_map(os_file *file, const char *path, error *err); /* counts as a read for fault injection */
 void os_unmap(os_file *file);
@@ -189,7 +199,7 @@ void os_pause(void);           /* tells the processor that this is a spin loop *
 /* ---- mapped.c: bytes of a file in place of a part of a region, for as long as they are used ---------------------------- */
 
 /* Maps n bytes of the file from `offset` on, read-only, over those at `at`; both multiples of the page. It must still be the file
- * that `is` says. If it becomes shorter meanwhile nobody dies of it: all n bytes are zeros from then on, and os_mapping_check tells.
+ * that `is` says. The mapping is guarded (os_guard), or it fails.
  * The region stays the caller's, who unmaps it after closing. Any thread. */
 typedef struct os_mapping os_mapping;
 status os_mapping_open(os_mapping **m, const char *path, const os_identity *is, uint64_t offset, size_t n, void *at, error *err);

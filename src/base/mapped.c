@@ -1,9 +1,9 @@
-/* mapped.c: bytes of a file that lie over a part of a region of memory for as long as they are used, and what happens if the file
- * becomes shorter meanwhile.
+/* mapped.c: what happens if a mapped file becomes shorter; and bytes of a file that lie over a part of a region of memory for as long as
+ * they are used.
  *
- * Reading a page that a mapped file no longer has raises SIGBUS. While a mapping is open a handler is installed: if the address is
- * inside a mapping, the whole of it becomes zeros and is marked as lost, and the thread goes on; the owner asks afterwards
- * (os_mapping_check) and throws away what was computed. Any other SIGBUS goes to the handler that was there before. A handler
+ * Reading a page that a mapped file no longer has raises SIGBUS. While a file is mapped a handler is installed: if the address is
+ * inside one, the whole of it becomes zeros and is marked as lost, and the thread goes on; the owner asks afterwards and
+ * throws away what was computed. Any other SIGBUS goes to the handler that was there before. A handler
  * cannot be given an argument, so the list of ranges is static: with the counters of memory.c the only state without a handle. */
 #include <errno.h>
 #include <fcntl.h>
@@ -17,11 +17,12 @@
 
 #include "base/base.h"
 
-enum { RANGES = 256 }; /* mapped at once in one process; more are refused */
+enum { RANGES = 256 }; /* mapped at once in one process */
 
 struct os_mapping {
   os_identity is;
-  int fd, range;
+  int fd;
+  os_guard guard;
   char path[300]; /* as shown in messages */
 };
 
@@ -68,7 +69,7 @@ static bool install(void) {
   return true;
 }
 
-static bool watch(int *index, const void *at, size_t n) {
+bool os_guard_open(os_guard *g, const void *at, size_t n) {
   int i = 0;
   pthread_mutex_lock(&lock);
   while (i < RANGES && atomic_load(&ranges[i].to)) i++;
@@ -78,19 +79,23 @@ static bool watch(int *index, const void *at, size_t n) {
     atomic_store(&ranges[i].lost, false);
     atomic_store(&ranges[i].from, (uintptr_t)at);
     atomic_store(&ranges[i].to, (uintptr_t)at + n);
-    *index = i;
   }
   pthread_mutex_unlock(&lock);
+  g->range = ok ? i + 1 : 0;
   return ok;
 }
 
+bool os_guard_lost(const os_guard *g) { return g->range && atomic_load(&ranges[g->range - 1].lost); }
+
 /* The handler goes with the last range, unless somebody has put another in its place, which may well call ours. */
-static void unwatch(int i) {
+void os_guard_close(os_guard *g) {
   struct sigaction now;
+  if (!g->range) return;
   pthread_mutex_lock(&lock);
-  atomic_store(&ranges[i].to, 0);
+  atomic_store(&ranges[g->range - 1].to, 0);
   if (--n_open == 0 && !sigaction(SIGBUS, NULL, &now) && is_ours(&now)) sigaction(SIGBUS, &before, NULL);
   pthread_mutex_unlock(&lock);
+  g->range = 0;
 }
 
 static os_identity identity_of(const struct stat *s) {
@@ -123,7 +128,7 @@ static bool map_over(os_mapping *m, const char *path, uint64_t offset, size_t n,
     return false;
   }
   if (mmap(at, n, PROT_READ, MAP_PRIVATE | MAP_FIXED, m->fd, (off_t)offset) == MAP_FAILED) return false;
-  if (watch(&m->range, at, n)) return true;
+  if (os_guard_open(&m->guard, at, n)) return true;
   errno = ENFILE;
   return false;
 }
@@ -148,7 +153,7 @@ status os_mapping_open(os_mapping **out, const char *path, const os_identity *is
 
 void os_mapping_close(os_mapping *m) {
   if (!m) return;
-  unwatch(m->range);
+  os_guard_close(&m->guard);
   close(m->fd);
   base_free(m);
 }
@@ -168,6 +173,6 @@ status os_mapping_bring(const os_mapping *m, const void *at, size_t n, error *er
 
 status os_mapping_check(const os_mapping *m, error *err) {
   os_identity now;
-  if (!atomic_load(&ranges[m->range].lost) && os_identify(m->fd, &now) && same(&now, &m->is)) return TANDEM_OK;
+  if (!os_guard_lost(&m->guard) && os_identify(m->fd, &now) && same(&now, &m->is)) return TANDEM_OK;
   return base_fail(err, TANDEM_ERROR_IO, m->path, "%s: was written to while it was in use", m->path);
 }

@@ -72,13 +72,15 @@ status os_map(os_file *file, const char *path, error *err) {
   if (is.bytes) {
     void *p = mmap(NULL, is.bytes, PROT_READ, MAP_PRIVATE, fd, 0);
     if (p == MAP_FAILED) st = cannot(err, TANDEM_ERROR_IO, path, "map");
-    else *file = (os_file){p, is.bytes, is};
+    else *file = (os_file){.bytes = p, .n = is.bytes, .is = is};
+    if (!st) os_guard_open(&file->guard, p, is.bytes); /* without one it is read all the same */
   }
   close(fd);
   return st;
 }
 
 void os_unmap(os_file *file) {
+  os_guard_close(&file->guard);
   if (file->bytes) munmap((void *)(uintptr_t)file->bytes, file->n);
   *file = (os_file){0};
 }

@@ -126,6 +126,7 @@ static status pack(packer *p, const char *path, const char *out, int32_t n_threa
   TRY(base_map(&p->buffer, p->buffer_bytes, true, "panels", err));
   TRY(gguf_writer_begin(p->w, out, err));
   TRY(write_tensors(p, err));
+  TRY(gguf_check(p->g, err));
   return gguf_writer_commit(p->w, err);
 }
 

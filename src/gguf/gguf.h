@@ -78,6 +78,8 @@ void gguf_dont_need_part(const gguf *g, const gguf_tensor *t, uint64_t first, ui
 bool gguf_mappable(const gguf *g);
 /* Maps n of its bytes over a region of the caller's: os_mapping_open. */
 status gguf_map(const gguf *g, uint64_t offset, size_t n, void *at, os_mapping **m, error *err);
+/* TANDEM_ERROR_IO if a file became shorter while it was read: what was read is nothing. */
+status gguf_check(const gguf *g, error *err);
 size_t gguf_memory(const gguf *g); /* bytes of the directory */
 
 /* Value of a scalar key or of element i of an array, if its type converts without loss: integers to any integer that

@@ -312,6 +312,16 @@ void gguf_dont_need_part(const gguf *g, const gguf_tensor *t, uint64_t first, ui
   if (!g->borrowed && first <= t->n_bytes && n <= t->n_bytes - first) os_dont_need(file_of(g, t), t->offset + first, n);
 }
 
+status gguf_check(const gguf *g, error *err) {
+  for (int i = 0; i < g->n_files; i++)
+    if (os_guard_lost(&g->files[i].guard)) {
+      char name[300];
+      text_escape(name, sizeof name, g->path, strlen(g->path));
+      return base_fail(err, TANDEM_ERROR_IO, name, "%s: became shorter while it was read", name);
+    }
+  return TANDEM_OK;
+}
+
 bool gguf_mappable(const gguf *g) { return !g->borrowed && g->n_files == 1; }
 
 status gguf_map(const gguf *g, uint64_t offset, size_t n, void *at, os_mapping **m, error *err) {

@@ -159,5 +159,5 @@ status model_load(model *m, const gguf *g, const device_ops *ops, device *d, voi
     done += w->value.extent;
   }
   if (progress && !progress(user, "load", total, total)) return base_fail(err, TANDEM_ERROR_CANCELLED, NULL, "loading was cancelled");
-  return TANDEM_OK;
+  return gguf_check(g, err);
 }
