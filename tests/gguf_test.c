@@ -426,6 +426,7 @@ static void test_file_piece_by_piece(void **state) {
       st = gguf_writer_add(w, from, cases[i].pieces[k], &err);
     }
     if (!st) st = gguf_writer_commit(w, &err);
+    assert_int_not_equal(gguf_writer_add(w, "", 0, NULL), TANDEM_OK); /* there is no file any more */
     gguf_writer_close(w);
     if (cases[i].says) {
       if (!st || !strstr(err.text, cases[i].says)) fail_msg("'%s', '%s' expected", err.text, cases[i].says);

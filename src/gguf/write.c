@@ -240,6 +240,7 @@ static status read_back(const text *head, size_t total, error *err) {
 }
 
 static const char zeros[4096];
+
 /* Everything in front of the first tensor byte, checked; the caller frees it. *total: bytes of the file. */
 static status make_head(gguf_writer *w, text *head, size_t *total, error *err) {
   const uint32_t version = 3;
@@ -298,6 +299,12 @@ status gguf_writer_bytes(gguf_writer *w, const uint8_t **bytes, size_t *n, error
   return TANDEM_OK;
 }
 
+/* A file must have been begun. */
+static status begun(gguf_writer *w) {
+  if (w->st || w->writing) return w->st;
+  return base_fail(&w->first, TANDEM_ERROR_ARGUMENT, NULL, "no file was begun");
+}
+
 static status flush(gguf_writer *w) {
   status st = os_writer_add(&w->out, w->chunk, w->n_chunk, &w->first);
   w->n_chunk = 0;
@@ -337,14 +344,14 @@ status gguf_writer_begin(gguf_writer *w, const char *path, error *err) {
 }
 
 status gguf_writer_add(gguf_writer *w, const void *bytes, size_t n, error *err) {
-  status st = w->st;
+  status st = begun(w);
   const size_t size = w->i_tensor < w->n_tensors ? w->tensors[w->i_tensor].n : 0;
   if (!st && n > size - w->so_far)
     st = base_fail(&w->first, TANDEM_ERROR_ARGUMENT, NULL, "tensor %" PRIu64 " of %" PRIu64 ": %zu bytes after %zu of %zu", w->i_tensor,
                    w->n_tensors, n, w->so_far, size);
   if (!st) st = add(w, bytes, n);
   w->so_far += n;
-  if (!st && w->so_far == size) {
+  if (!st && w->so_far == size && w->i_tensor < w->n_tensors) {
     st = add(w, NULL, size_align(size, w->alignment) - size);
     w->so_far = 0;
     w->i_tensor++;
@@ -353,7 +360,7 @@ status gguf_writer_add(gguf_writer *w, const void *bytes, size_t n, error *err) 
 }
 
 status gguf_writer_commit(gguf_writer *w, error *err) {
-  status st = w->st;
+  status st = begun(w);
   if (!st && w->i_tensor != w->n_tensors)
     st = base_fail(&w->first, TANDEM_ERROR_ARGUMENT, NULL, "the bytes of %" PRIu64 " tensors were given, %" PRIu64 " were announced", w->i_tensor,
                    w->n_tensors);
