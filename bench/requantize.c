@@ -44,6 +44,7 @@ static status convert(gguf_writer *w, const gguf *g, pool *p, const gguf_tensor 
   job j = {.t = t, .type = type};
   void *to, *rows;
   TRY(gguf_tensor_bytes(g, t, &j.from, err));
+  if (t->panels) return base_fail(err, TANDEM_ERROR_UNSUPPORTED, t->name, "%s: rows expected, file has panels: use the original", t->name);
   if (type == t->type) {
     gguf_write_tensor(w, t->name, type, t->n_dims, t->dims, j.from);
     return TANDEM_OK;

@@ -136,6 +136,8 @@ status json_close(json *j);
 /* ---- os.c: files, clock, processors, memory ---------------------------------------------------------------------- */
 
 enum { OS_PATH_BYTES = 4096 }; /* the longest path that is written to */
+/* A fault in a mapped file brings in the aligned 64 KiB around it, if the system has them. */
+enum { OS_FAULT_AROUND = 65536 };
 
 /* Guards a mapping of a file, in mapped.c: if the file becomes shorter nobody dies of it, all of the mapping is zeros from then on, and
  * os_guard_lost tells. False, and no guard, if there are 256 or the system refuses. Close it before the mapping goes. Any thread. */

@@ -160,13 +160,11 @@ void os_mapping_close(os_mapping *m) {
 
 /* ---- while it is open ----------------------------------------------------------------------------------------------- */
 
-/* One byte of each stretch that a fault maps at once, if its pages are there. */
-enum { FAULT_AROUND = 65536 };
-
 status os_mapping_bring(const os_mapping *m, const void *at, size_t n, error *err) {
   const volatile unsigned char *bytes = at;
   unsigned char sum = 0;
-  for (size_t i = 0; i < n; i += FAULT_AROUND) sum ^= bytes[i];
+  /* One byte of each stretch that a fault maps at once. */
+  for (size_t i = 0; i < n; i += OS_FAULT_AROUND) sum ^= bytes[i];
   (void)sum;
   return os_mapping_check(m, err);
 }

@@ -93,15 +93,13 @@ static void advise(const os_file *file, size_t offset, size_t n, int advice) {
 
 void os_will_need(const os_file *file, size_t offset, size_t n) { advise(file, offset, n, MADV_WILLNEED); }
 
-/* A fault brings in the aligned 64 KiB around it, so that is how far letting go reaches beyond the range. Pages of a file lose
- * nothing by it: a neighbour that is still read is found in the page cache. */
-enum { FAULT_AROUND = 65536 };
-
+/* As far as a fault brings in, letting go reaches beyond the range. Pages of a file lose nothing by it: a neighbour that is still read
+ * is found in the page cache. */
 void os_dont_need(const os_file *file, size_t offset, size_t n) {
   size_t end;
   if (!size_add(offset, n, &end) || end > file->n || n == 0) return;
-  size_t from = offset & ~(size_t)(FAULT_AROUND - 1);
-  end = end < file->n - end % FAULT_AROUND ? size_align(end, FAULT_AROUND) : file->n;
+  size_t from = offset & ~(size_t)(OS_FAULT_AROUND - 1);
+  end = end < file->n - end % OS_FAULT_AROUND ? size_align(end, OS_FAULT_AROUND) : file->n;
   advise(file, from, end - from, MADV_DONTNEED);
 }
 

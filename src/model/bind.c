@@ -325,7 +325,8 @@ static void map_stored(binder *b) {
   const uint64_t large = (uint64_t)2 << 20;
   model *m = b->m;
   uint64_t from = UINT64_MAX, to = 0;
-  for (int32_t i = 0; i < m->n_weights && gguf_mappable(b->g) && gguf_find_key(b->g, "tandem.panels"); i++) {
+  bool packed = gguf_mappable(b->g) && gguf_find_key(b->g, "tandem.panels");
+  for (int32_t i = 0; i < m->n_weights && packed; i++) {
     model_weight *w = &m->weights[i];
     w->mapped = is_stored(w);
     if (!w->mapped) continue;
