@@ -297,7 +297,8 @@ static void quantised_rows_are_within_half_a_step(void **state) {
     float *y = malloc(sizeof(float) * 4096);
     for (int t = 0; t < 3; t++) {
       quant_table[type].decode(row_of(&f, dst, t), y, 4096);
-      for (int i = 0; i < 4096; i++) assert_true(fabsf(y[i] - row_of(&f, x, t)[i]) <= 0.5001f / 127);
+      /* Noise is below 1: a step is at most the power of two above 1 / 127, and what A256 adds for its sums is less. */
+      for (int i = 0; i < 4096; i++) assert_true(fabsf(y[i] - row_of(&f, x, t)[i]) <= 0.5f / 64);
     }
     free(y);
     free(f.scratch);

@@ -144,7 +144,7 @@ static void shapes_that_do_not_fit_are_refused(void **state) {
   op_step *s = &p->steps[i];
   BREAK(p->values[s->dst].cols, p->values[s->dst].cols - 1, -1, "columns");
   BREAK(p->values[s->src[1]].rows, p->values[s->src[1]].rows + 1, -1, "columns");
-  BREAK(p->values[s->src[0]].type, QUANT_A32, -1, "type");
+  BREAK(p->values[s->src[0]].type, QUANT_Q8_0, -1, "type");
   BREAK(p->values[s->dst].by, OP_OUTPUTS, -1, "row count");
   BREAK(p->values[s->dst].rows, p->limits.max_tokens - 1, -1, "rows");
   i = find_step(p, OP_NORM);

@@ -67,7 +67,7 @@ static void table_has_names_and_sizes(void **state) {
       {18, "iq3_xxs", 256, 98}, {19, "iq1_s", 256, 50}, {20, "iq4_nl", 32, 18}, {21, "iq3_s", 256, 110}, {22, "iq2_s", 256, 82},
       {23, "iq4_xs", 256, 136}, {24, "i8", 1, 1}, {25, "i16", 1, 2}, {26, "i32", 1, 4}, {27, "i64", 1, 8}, {28, "f64", 1, 8},
       {29, "iq1_m", 256, 56}, {30, "bf16", 1, 2}, {34, "tq1_0", 256, 54}, {35, "tq2_0", 256, 66}, {39, "mxfp4", 32, 17},
-      {40, "nvfp4", 64, 36}, {41, "q1_0", 128, 18}, {42, "q2_0", 64, 18}, {43, "a32", 32, 40}, {44, "a256", 256, 320}};
+      {40, "nvfp4", 64, 36}, {41, "q1_0", 128, 18}, {42, "q2_0", 64, 18}, {43, "a32", 32, 44}, {44, "a256", 256, 320}};
   (void)state;
   int known = 0;
   for (size_t i = 0; i < COUNT_OF(rows); i++) {
@@ -379,7 +379,7 @@ static void decode_takes_blocks_one_by_one(void **state) {
 
 static void activations_decode(void **state) {
   (void)state;
-  quant_a32 a = {.d = 0.5f, .q = {[0] = -127, [31] = 3}};
+  quant_a32 a = {.d = 0.5f, .log2_d = -1, .q = {[0] = -127, [31] = 3}};
   quant_a256 b = {.d = 0.25f, .q = {[255] = 127}};
   float y[256];
   quant_find(QUANT_A32)->decode(&a, y, 32);

@@ -43,22 +43,25 @@ bool quant_is_partner(int64_t type);
 /* Bytes of a row of n values; 0 if n is not a whole number of blocks or does not fit. */
 size_t quant_row_bytes(quant_type type, int64_t n);
 
-/* Activation blocks. q = nearest even of x * (127 / max|x|), d = max|x| / 127; a block of zeros has d = 0. A row whose
- * length is a multiple of 32 (A32) or of 256 (A256). Depends on the values of the block only (rule R3). */
+/* Activation blocks, q = nearest even of x / d. A row whose length is a multiple of 32 (A32) or of 256 (A256). Depends on the values of
+ * the block only (rule R3). A block of zeros has d = 0.
+ * A32: d is the least power of two with |q| <= 127: vectors scale by one beside their multipliers.
+ * A256: d = max|x| / 127, or as much more as it takes for sums of products with 5 bits over 32 values, and with -32 .. 31 over 16, to fit
+ * int16, so that two of them can be scaled at once: QUANT_REACH. Rare: nearly all of many neighbours are large then. */
 typedef struct quant_a32 {
-  float d;
-  int32_t sum;   /* of all q */
+  float d, log2_d; /* 0 and -infinity; NaN or infinity both */
+  int32_t sum;     /* of all q */
   int8_t q[32];
 } quant_a32;
+enum { QUANT_REACH16 = INT16_MAX / 32, QUANT_REACH32 = INT16_MAX / 31 }; /* most of sum |q| over 16, of sum q of one sign over 32 */
 typedef struct quant_a256 {
   int8_t q[256];
-  float d;
-  int16_t reach16, reach32; /* most that |sum of w q| can be, w from -1 to 1 over 16, from 0 to 1 over 32: how wide a sum of products gets */
-  int16_t sums16[16];       /* of q[16 i .. 16 i + 15] */
+  int16_t starts[16]; /* -32 times the sums of 16: from where products with weights 32 too large start */
   int16_t sums32[8];
-  int32_t unused[2];        /* 0; a block is five cache lines */
+  float d;
+  int32_t unused[3];  /* 0; a block is five cache lines */
 } quant_a256;
-static_assert(sizeof(quant_a32) == 40 && sizeof(quant_a256) == 320, "activation blocks have no padding");
+static_assert(sizeof(quant_a32) == 44 && sizeof(quant_a256) == 320, "activation blocks have no padding");
 
 float quant_f16_to_f32(uint16_t h);
 uint16_t quant_f32_to_f16(float x);   /* to nearest even, subnormals kept, overflow to infinity */

@@ -173,40 +173,66 @@ float oracle_lanes16(const float *x, int64_t n, bool squares) {
 }
 
 /* Blocks below 2^-120, where 127 / max could overflow, count as zeros. */
-static float quant_block(const float *x, int8_t *q, int n) {
+static float largest(const float *x, int n) {
   float max = 0;
   for (int i = 0; i < n; i++) max = fmaxf(max, fabsf(x[i]));
-  if (max < 0x1p-120f) max = 0;
-  float inverse = max > 0 ? 127.0f / max : 0;
+  return max < 0x1p-120f ? 0 : max;
+}
+
+static void quant_block(const float *x, float inverse, int8_t *q, int n) {
   for (int i = 0; i < n; i++) q[i] = (int8_t)nearbyintf(x[i] * inverse);
-  return max / 127.0f;
+}
+
+/* The least power of two with which no value becomes 128. */
+static void power_scale(float max, float *d, float *log2_d) {
+  int e = -200;
+  while (max > 0 && max < INFINITY && nearbyint(ldexp((double)max, -e)) > 127) e++;
+  *d = max > 0 ? (float)ldexp(1, e) : 0;
+  *log2_d = max > 0 ? (float)e : -INFINITY;
 }
 
 static void quant_a32_blocks(const float *x, quant_a32 *y, int64_t n) {
   for (int64_t b = 0; b < n / 32; b++) {
-    y[b].d = quant_block(x + 32 * b, y[b].q, 32);
+    power_scale(largest(x + 32 * b, 32), &y[b].d, &y[b].log2_d);
+    quant_block(x + 32 * b, y[b].d > 0 ? 1 / y[b].d : 0, y[b].q, 32);
     y[b].sum = 0;
     for (int i = 0; i < 32; i++) y[b].sum += y[b].q[i];
   }
 }
 
+/* False if a sum goes too far: over 16 of magnitudes, or over 32 of one sign. */
+static bool sum_block(quant_a256 *y, int *most16, int *most32) {
+  int all16[16] = {0}, plus[8] = {0}, minus[8] = {0};
+  memset(y->starts, 0, sizeof y->starts);
+  memset(y->sums32, 0, sizeof y->sums32);
+  for (int i = 0; i < 256; i++) {
+    int q = y->q[i];
+    y->starts[i / 16] = (int16_t)(y->starts[i / 16] - 32 * q);
+    y->sums32[i / 32] = (int16_t)(y->sums32[i / 32] + q);
+    all16[i / 16] += abs(q);
+    *(q > 0 ? &plus[i / 32] : &minus[i / 32]) += abs(q);
+  }
+  *most16 = *most32 = 0;
+  for (int i = 0; i < 16; i++) {
+    int most = plus[i / 2] > minus[i / 2] ? plus[i / 2] : minus[i / 2];
+    if (all16[i] > *most16) *most16 = all16[i];
+    if (most > *most32) *most32 = most;
+  }
+  return *most16 <= 1023 && *most32 <= 1057;
+}
+
 static void quant_a256_blocks(const float *x, quant_a256 *y, int64_t n) {
-  for (int64_t b = 0; b < n / 256; b++) {
-    int all16[16] = {0}, plus[8] = {0}, minus[8] = {0};
-    memset(&y[b], 0, sizeof y[b]);
-    y[b].d = quant_block(x + 256 * b, y[b].q, 256);
-    for (int i = 0; i < 256; i++) {
-      int q = y[b].q[i];
-      y[b].sums16[i / 16] = (int16_t)(y[b].sums16[i / 16] + q);
-      y[b].sums32[i / 32] = (int16_t)(y[b].sums32[i / 32] + q);
-      all16[i / 16] += abs(q);
-      *(q > 0 ? &plus[i / 32] : &minus[i / 32]) += abs(q);
-    }
-    for (int i = 0; i < 16; i++) {
-      int most = plus[i / 2] > minus[i / 2] ? plus[i / 2] : minus[i / 2];
-      if (all16[i] > y[b].reach16) y[b].reach16 = (int16_t)all16[i];
-      if (most > y[b].reach32) y[b].reach32 = (int16_t)most;
-    }
+  for (int64_t b = 0; b < n / 256; b++, y++, x += 256) {
+    int most16, most32;
+    float max = largest(x, 256), inverse = max > 0 ? 127.0f / max : 0;
+    memset(y, 0, sizeof *y);
+    y->d = max / 127.0f;
+    quant_block(x, inverse, y->q, 256);
+    if (sum_block(y, &most16, &most32)) continue;
+    float by = fminf(1006.0f / (float)most16, 1024.0f / (float)most32);
+    y->d = y->d / by;
+    quant_block(x, inverse * by, y->q, 256);
+    if (!sum_block(y, &most16, &most32)) y->d = NAN; /* the rule does not keep its promise */
   }
 }
 

@@ -29,11 +29,9 @@ enum {
   VEC_PAIRS = 0,
   VEC_OFFSET_8 = 0,
   VEC_DEPTH_4 = 8, /* 8 * 2 * 15 * 128 = 30720 */
-  VEC_DEPTH_5 = 4, /* 4 * 2 * 31 * 128 = 31744 */
+  VEC_DEPTH_5 = 8, /* QUANT_REACH32 * 31 = 32767 */
   VEC_DEPTH_6 = 2  /* 2 * 2 * 63 * 128 = 32256 */
 };
-
-#define vec_in_memory(array) __asm__("" : "+m"(array))
 
 VEC_INLINE void vec_fetch(const char *p) { _mm_prefetch(p, _MM_HINT_T1); }
 
@@ -54,6 +52,7 @@ VEC_INLINE const char *vec_same(const char *p) {
   __asm__ volatile("" : "+r"(p));
   return p;
 }
+VEC_INLINE size_t vec_number(size_t n) { return n; }
 VEC_INLINE vec_i vec_zero(void) { return _mm256_setzero_si256(); }
 VEC_INLINE vec_i vec_int(int32_t x) { return _mm256_set1_epi32(x); }
 VEC_INLINE vec_i vec_byte(int x) { return _mm256_set1_epi8((char)x); }
@@ -128,7 +127,6 @@ VEC_INLINE vec_i vec_signed_pair(vec_i a, int b) {
                                        (int)0x09800880, (int)0x05800480, (int)0x01800080);
   return _mm256_srai_epi16(_mm256_shuffle_epi8(a, _mm256_add_epi8(first, vec_byte(2 * b))), 8);
 }
-VEC_INLINE void vec_starts(const int16_t *sums, int factor, int32_t *to) { (void)sums, (void)factor, (void)to; }
 
 /* ---- floats --------------------------------------------------------------------------------------------------------- */
 
@@ -143,6 +141,11 @@ VEC_INLINE vec_f vec_f_spread(const float *p) { return _mm256_set1_ps(*p); }
 VEC_INLINE vec_f vec_f_of(vec_i a) { return _mm256_cvtepi32_ps(a); }
 VEC_INLINE vec_f vec_f_add(vec_f a, vec_f b) { return _mm256_add_ps(a, b); }
 VEC_INLINE vec_f vec_f_mul(vec_f a, vec_f b) { return _mm256_mul_ps(a, b); }
+/* a times the power of two at p, of which the logarithm is at log2_p. */
+VEC_INLINE vec_f vec_f_power(vec_f a, const float *p, const float *log2_p) {
+  (void)log2_p;
+  return vec_f_mul(a, vec_f_spread(p));
+}
 VEC_INLINE vec_f vec_f_fma(vec_f a, vec_f b, vec_f c) { return _mm256_fmadd_ps(a, b, c); }
 VEC_INLINE vec_f vec_f_fnma(vec_f a, vec_f b, vec_f c) { return _mm256_fnmadd_ps(a, b, c); }
 /* By hand, because gcc 12 lets the chain wander through registers until one link of it is spilled. */

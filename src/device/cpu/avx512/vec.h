@@ -26,15 +26,12 @@ typedef __m512 vec_f;
 enum {
   VEC_LANES = 16,
   VEC_ACC32 = 1,      /* vec_dot accumulates int32, and may start from any int32 */
-  VEC_PAIRS = 1,      /* two sums that fit int16 are scaled at once, which is cheaper */
+  VEC_PAIRS = 1,      /* sums of blocks of 256 fit int16 (QUANT_REACH): two are scaled at once, which is cheaper */
   VEC_OFFSET_8 = 128, /* what vec_weight_8 adds to a weight */
   VEC_DEPTH_4 = 8,    /* dot products that may be added up before vec_scaled, by bits of a weight: any number */
   VEC_DEPTH_5 = 8,
   VEC_DEPTH_6 = 8
 };
-
-/* Keeps an array in memory, from where its elements are broadcast for nothing; compilers would take them out of vectors. */
-#define vec_in_memory(array) __asm__("" : "+m"(array))
 
 VEC_INLINE void vec_fetch(const char *p) { _mm_prefetch(p, _MM_HINT_T1); }
 
@@ -55,6 +52,11 @@ VEC_INLINE vec_i vec_pin(vec_i a) {
 VEC_INLINE const char *vec_same(const char *p) {
   __asm__ volatile("" : "+r"(p));
   return p;
+}
+/* The same for a number. */
+VEC_INLINE size_t vec_number(size_t n) {
+  __asm__("" : "+r"(n));
+  return n;
 }
 VEC_INLINE vec_i vec_zero(void) { return _mm512_setzero_si512(); }
 VEC_INLINE vec_i vec_int(int32_t x) { return _mm512_set1_epi32(x); }
@@ -116,7 +118,7 @@ VEC_INLINE vec_i vec_dot_16_at(vec_i i, vec_i a, const int16_t *x) {
   __asm__("vpdpwssd %2%{1to16%}, %1, %0" : "+v"(i) : "v"(a), "m"(*(const int16_t(*)[2])x));
   return i;
 }
-/* Two int32 a lane that fit int16, as a pair. */
+/* The low halves of two int32 a lane, as a pair. */
 VEC_INLINE vec_i vec_pair(vec_i a, vec_i b) { return _mm512_mask_blend_epi16(0xaaaaaaaau, a, _mm512_slli_epi32(b, 16)); }
 /* Bytes 2 b and 2 b + 1 of every lane as a pair of int16, unsigned or signed. */
 VEC_INLINE vec_i vec_byte_pair(vec_i a, int b) {
@@ -126,11 +128,6 @@ VEC_INLINE vec_i vec_byte_pair(vec_i a, int b) {
 VEC_INLINE vec_i vec_signed_pair(vec_i a, int b) {
   const vec_i first = _mm512_set4_epi32((int)0x0d800c80, (int)0x09800880, (int)0x05800480, (int)0x01800080);
   return _mm512_srai_epi16(_mm512_shuffle_epi8(a, _mm512_add_epi8(first, vec_int(b ? 0x02000200 : 0))), 8);
-}
-/* to[i] = factor * sums[i], what a dot product starts from. */
-VEC_INLINE void vec_starts(const int16_t *sums, int factor, int32_t *to) {
-  __m256i s = _mm256_loadu_si256((const void *)sums);
-  _mm512_storeu_si512(to, _mm512_mullo_epi32(_mm512_cvtepi16_epi32(s), vec_int(factor)));
 }
 
 /* ---- floats --------------------------------------------------------------------------------------------------------- */
@@ -146,6 +143,12 @@ VEC_INLINE vec_f vec_f_spread(const float *p) { return _mm512_set1_ps(*p); }
 VEC_INLINE vec_f vec_f_of(vec_i a) { return _mm512_cvtepi32_ps(a); }
 VEC_INLINE vec_f vec_f_add(vec_f a, vec_f b) { return _mm512_add_ps(a, b); }
 VEC_INLINE vec_f vec_f_mul(vec_f a, vec_f b) { return _mm512_mul_ps(a, b); }
+/* a times the power of two at p, of which the logarithm is at log2_p. Two pipes multiply, dot products among the rest; this runs on the
+ * others. */
+VEC_INLINE vec_f vec_f_power(vec_f a, const float *p, const float *log2_p) {
+  (void)p;
+  return _mm512_scalef_ps(a, vec_f_spread(log2_p));
+}
 /* c + a * b, c - a * b */
 VEC_INLINE vec_f vec_f_fma(vec_f a, vec_f b, vec_f c) { return _mm512_fmadd_ps(a, b, c); }
 VEC_INLINE vec_f vec_f_fnma(vec_f a, vec_f b, vec_f c) { return _mm512_fnmadd_ps(a, b, c); }

@@ -46,6 +46,33 @@ static inline float math_float(uint32_t u) {
   return x;
 }
 
+/* d of a block of activations (quant.h) whose largest magnitude has these bits, and by what its values are multiplied. Bit patterns of
+ * magnitudes order like the numbers, infinity and NaN on top. 0: q is zeros whatever the values are. */
+#define MATH_LEAST 0x03800000u /* 2^-120: below, 127 / x could overflow, and the block counts as zeros */
+#define MATH_INFINITE 0x7f800000u
+
+static inline float math_scale_a256(uint32_t most, float *d) {
+  *d = most < MATH_LEAST ? 0.0f : math_float(most) / 127.0f;
+  return most >= MATH_LEAST && most < MATH_INFINITE ? 127.0f / math_float(most) : 0.0f;
+}
+
+/* By what to multiply the scale of a block with these sums (QUANT_REACH). Rounding adds up to half to each of 16, or 32, before and
+ * after. */
+static inline float math_narrowed(int reach16, int reach32) {
+  if (reach16 <= QUANT_REACH16 && reach32 <= QUANT_REACH32) return 1;
+  const float by16 = (float)(QUANT_REACH16 - 17) / (float)reach16, by32 = (float)(QUANT_REACH32 - 33) / (float)reach32;
+  return by16 < by32 ? by16 : by32;
+}
+
+/* Divided by 2^log2_d, the largest is at least 63.75 and less than 127.5, which would be rounded to 128. */
+static inline float math_scale_a32(uint32_t most, float *d, float *log2_d) {
+  const bool usual = most >= MATH_LEAST && most < MATH_INFINITE;
+  const uint32_t above = (most + 0x10000) >> 23; /* 127 + 6 + log2_d */
+  *d = usual ? math_float((above - 6) << 23) : most < MATH_LEAST ? 0.0f : math_float(most);
+  *log2_d = usual ? (float)((int)above - 133) : most < MATH_LEAST ? -INFINITY : math_float(most);
+  return usual ? math_float((254 + 6 - above) << 23) : 0.0f;
+}
+
 /* What vdpbf16ps makes of subnormals: zeros of their sign. */
 static inline float math_flushed(float x) { return fabsf(x) < 0x1p-126f ? copysignf(0, x) : x; }
 

@@ -15,25 +15,20 @@ static void row_norm(const float *x, const float *g, float *y, int n, float eps,
 
 /* ---- activation blocks ---------------------------------------------------------------------------------------------- */
 
-/* Bit patterns of magnitudes order like the numbers, infinity and NaN on top. */
-#define LEAST_BITS 0x03800000u /* 2^-120: below, 127 / x could overflow, and the block counts as zeros */
-#define INFINITE_BITS 0x7f800000u
-
-/* Quantises n values. A block with a NaN or infinity gets it as d, with zeros beside it: the product is NaN or infinite. */
-static float quant_block(const float *x, int8_t *q, int n) {
+/* The bits of the largest magnitude of n values. */
+static uint32_t largest_bits(const float *x, int n) {
   uint32_t most = 0;
   for (int i = 0; i < n; i++) {
     uint32_t bits = math_bits(x[i]) & 0x7fffffff;
     most = bits > most ? bits : most;
   }
-  float largest = math_float(most);
-  bool usual = most >= LEAST_BITS && most < INFINITE_BITS;
-  float inverse = usual ? 127.0f / largest : 0.0f;
-  for (int i = 0; i < n; i++) {
-    float shifted = x[i] * inverse + MATH_ROUND; /* to the nearest, even on ties */
-    q[i] = usual ? (int8_t)(math_bits(shifted) & 0xff) : 0;
-  }
-  return most < LEAST_BITS ? 0.0f : largest / 127.0f;
+  return most;
+}
+
+/* x times inverse, to the nearest, even on ties; 0: zeros whatever x is. A block with a NaN or infinity has it as d and zeros beside it:
+ * the product is NaN or infinite. */
+static void quant_block(const float *x, float inverse, int8_t *q, int n) {
+  for (int i = 0; i < n; i++) q[i] = inverse == 0 ? 0 : (int8_t)(math_bits(x[i] * inverse + MATH_ROUND) & 0xff);
 }
 
 static void row_quant_bf16(const float *x, void *y, int64_t n) {
@@ -43,7 +38,7 @@ static void row_quant_bf16(const float *x, void *y, int64_t n) {
 static void row_quant_a32(const float *x, void *blocks, int64_t n) {
   quant_a32 *y = blocks;
   for (int64_t b = 0; b < n / 32; b++) {
-    y[b].d = quant_block(x + 32 * b, y[b].q, 32);
+    quant_block(x + 32 * b, math_scale_a32(largest_bits(x + 32 * b, 32), &y[b].d, &y[b].log2_d), y[b].q, 32);
     y[b].sum = 0;
     for (int i = 0; i < 32; i++) y[b].sum += y[b].q[i];
   }
@@ -58,24 +53,35 @@ static void sums_of(const int8_t *q, int n, int *sum, int *all) {
   }
 }
 
-static int16_t larger(int a, int b) { return (int16_t)(a > b ? a : b); }
+static int larger(int a, int b) { return a > b ? a : b; }
+
+/* What a block says of its q. Returns by what its scale must change. */
+static float sum_a256(quant_a256 *y) {
+  int sum, all, reach16 = 0, reach32 = 0;
+  for (int s = 0; s < 16; s++) {
+    sums_of(y->q + 16 * s, 16, &sum, &all);
+    y->starts[s] = (int16_t)(-32 * sum);
+    reach16 = larger(reach16, all);
+  }
+  for (int s = 0; s < 8; s++) {
+    sums_of(y->q + 32 * s, 32, &sum, &all);
+    y->sums32[s] = (int16_t)sum;
+    reach32 = larger(reach32, (all + (sum < 0 ? -sum : sum)) / 2); /* of those of one sign */
+  }
+  return math_narrowed(reach16, reach32);
+}
 
 static void row_quant_a256(const float *x, void *blocks, int64_t n) {
   quant_a256 *y = blocks;
-  for (int64_t b = 0; b < n / 256; b++, y++) {
-    int sum, all;
+  for (int64_t b = 0; b < n / 256; b++, x += 256, y++) {
     memset(y, 0, sizeof *y);
-    y->d = quant_block(x + 256 * b, y->q, 256);
-    for (int s = 0; s < 16; s++) {
-      sums_of(y->q + 16 * s, 16, &sum, &all);
-      y->sums16[s] = (int16_t)sum;
-      y->reach16 = larger(y->reach16, all);
-    }
-    for (int s = 0; s < 8; s++) {
-      sums_of(y->q + 32 * s, 32, &sum, &all);
-      y->sums32[s] = (int16_t)sum;
-      y->reach32 = larger(y->reach32, (all + (sum < 0 ? -sum : sum)) / 2); /* of those of one sign */
-    }
+    float inverse = math_scale_a256(largest_bits(x, 256), &y->d);
+    quant_block(x, inverse, y->q, 256);
+    float by = sum_a256(y);
+    if (by == 1) continue;
+    y->d /= by;
+    quant_block(x, inverse * by, y->q, 256);
+    sum_a256(y);
   }
 }
 
