@@ -68,16 +68,25 @@ static void random_row(const mm_data *d, quant_type type, int64_t k, weight_kind
   }
 }
 
-/* One column in the partner format. Outermost: every q is 127 or -127. */
+/* Value i of a column whose sums are large: all one way, all the other, alternating; then q of one sign that add up to QUANT_REACH32 in
+ * each 32, and magnitudes that add up to QUANT_REACH16 in each 16, which are still not narrowed. */
+static float outermost(int way, int64_t i) {
+  const float one = 3.0f / 127;
+  if (way < 2) return way ? 3 : -3;
+  if (way == 3) return i % 32 == 0 ? 3 : 30 * one;
+  if (way == 4 && i % 16 >= 8) return i % 16 == 8 ? 7 * one : 0;
+  return i % 2 ? 3 : -3;
+}
+
+/* One column in the partner format. */
 static void random_column(mm_data *d, quant_type type, int64_t k, weight_kind kind, int c, bool tight) {
   float x[MAX_K];
   data_kind data = kind == WEIGHT_ZERO ? DATA_ZEROS : DATA_NORMAL;
   if (kind == WEIGHT_BRINK) data = DATA_BRINK;
   if (kind == WEIGHT_SMALL_SCALE) data = (data_kind)random_below(DATA_KINDS);
   random_floats(x, k, data);
-  int sign = random_below(3); /* all one way, all the other, alternating */
-  bool outermost = kind == WEIGHT_OUTERMOST && quant_find(type)->block > 1;
-  for (int64_t i = 0; i < k && outermost; i++) x[i] = (sign + i * (sign == 2)) % 2 ? 3 : -3;
+  int way = random_below(5);
+  for (int64_t i = 0; i < k && kind == WEIGHT_OUTERMOST && quant_find(type)->block > 1; i++) x[i] = outermost(way, i);
   quant_type format = quant_find(type)->partner;
   oracle_quant(format, x, zone_place(&d->x[c], quant_row_bytes(format, k), 4, tight), k);
 }
