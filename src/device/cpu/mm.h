@@ -91,6 +91,8 @@ void cpu_matrix_unit(const cpu_matrix *m, int64_t p0, int64_t n_panels, const vo
                      int n_cols, float *tail);
 /* Columns of a unit, for rows of activations of that many bytes: they fit half of a second level cache. */
 int cpu_matrix_columns(size_t row_bytes);
+/* How many of n columns, at most `most`, each unit takes: about as many, and whole tiles. */
+int64_t cpu_matrix_block(int64_t n, int64_t most);
 /* Panels of a unit: about 100 us of work, but enough units that the last ones do not keep the other threads waiting. */
 int64_t cpu_matrix_group(const cpu_matrix *m, int64_t n_columns, int64_t n_blocks, int n_threads);
 

@@ -45,9 +45,16 @@ void cpu_matrix_unit(const cpu_matrix *m, int64_t p0, int64_t n_panels, const vo
   for (int c = 0; c < n_cols && addend; c++) m->kernels->add(addend[c] + row0, to[c], to[c], n);
 }
 
+enum { TILE = 8 }; /* columns of most tiles, of which a block should be a multiple */
+
 int cpu_matrix_columns(size_t row_bytes) {
   const size_t half = 512 * 1024;
-  return (int)min_of(CPU_MM_COLUMNS, max_of(16, (int64_t)(half / row_bytes)));
+  return (int)min_of(CPU_MM_COLUMNS, max_of(16, (int64_t)(half / row_bytes) / TILE * TILE));
+}
+
+int64_t cpu_matrix_block(int64_t n, int64_t most) {
+  int64_t n_blocks = (n + most - 1) / most;
+  return min_of(most, ((n + n_blocks - 1) / n_blocks + TILE - 1) / TILE * TILE);
 }
 
 int64_t cpu_matrix_group(const cpu_matrix *m, int64_t n_columns, int64_t n_blocks, int n_threads) {
@@ -115,7 +122,7 @@ void cpu_run_mm(const cpu_run *r, int i_step, int i_thread) {
       if (p0 < p1) product_unit(&p, p0, p1 - p0, 0, (int)n);
     return;
   }
-  int64_t most = cpu_matrix_columns(p.x->stride), n_blocks = (n + most - 1) / most, block = (n + n_blocks - 1) / n_blocks;
+  int64_t block = cpu_matrix_block(n, cpu_matrix_columns(p.x->stride)), n_blocks = (n + block - 1) / block;
   int64_t group = cpu_matrix_group(&p.m, block, n_blocks, n_threads), n_groups = (n_panels + group - 1) / group;
   for (int64_t u; (u = pool_claim(&r->counters[i_step], 1)) < n_blocks * n_groups;) {
     int64_t c0 = u / n_groups * block, p0 = u % n_groups * group;
@@ -173,7 +180,7 @@ void cpu_run_mmglu(const cpu_run *r, int i_step, int i_thread) {
     for (int64_t p0, p1; n > 0 && cpu_next_span(&of, &p0, &p1);) gated_units(&a, grain * p0, min_of(grain * p1, n_panels), 0, (int)n);
     return;
   }
-  int64_t most = min_of(cpu_matrix_columns(a.x->stride), GLU_COLUMNS), n_blocks = (n + most - 1) / most, block = (n + n_blocks - 1) / n_blocks;
+  int64_t block = cpu_matrix_block(n, min_of(cpu_matrix_columns(a.x->stride), GLU_COLUMNS)), n_blocks = (n + block - 1) / block;
   int64_t n_groups = (n_panels + GLU_PANELS - 1) / GLU_PANELS;
   for (int64_t i; (i = pool_claim(&r->counters[i_step], 1)) < n_blocks * n_groups;) {
     int64_t c0 = i / n_groups * block, p0 = i % n_groups * GLU_PANELS;
