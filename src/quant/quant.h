@@ -49,8 +49,8 @@ size_t quant_row_bytes(quant_type type, int64_t n);
  * A256: d = max|x| / 127, or as much more as it takes for sums of products with 5 bits over 32 values, and with -32 .. 31 over 16, to fit
  * int16, so that two of them can be scaled at once: QUANT_REACH. Rare: nearly all of many neighbours are large then. */
 typedef struct quant_a32 {
-  float d, log2_d; /* 0 and -infinity; NaN or infinity both */
-  int32_t sum;     /* of all q */
+  float d, log2_d;         /* 0 and -infinity; NaN or infinity both */
+  int32_t start4, start8;  /* -8 and -128 times the sum of q: from where products with weights 8, or 128, too large start */
   int8_t q[32];
 } quant_a32;
 enum { QUANT_REACH16 = INT16_MAX / 32, QUANT_REACH32 = INT16_MAX / 31 }; /* most of sum |q| over 16, of sum q of one sign over 32 */
@@ -61,7 +61,7 @@ typedef struct quant_a256 {
   float d;
   int32_t unused[3];  /* 0; a block is five cache lines */
 } quant_a256;
-static_assert(sizeof(quant_a32) == 44 && sizeof(quant_a256) == 320, "activation blocks have no padding");
+static_assert(sizeof(quant_a32) == 48 && sizeof(quant_a256) == 320, "activation blocks have no padding");
 
 float quant_f16_to_f32(uint16_t h);
 uint16_t quant_f32_to_f16(float x);   /* to nearest even, subnormals kept, overflow to infinity */

@@ -195,8 +195,11 @@ static void quant_a32_blocks(const float *x, quant_a32 *y, int64_t n) {
   for (int64_t b = 0; b < n / 32; b++) {
     power_scale(largest(x + 32 * b, 32), &y[b].d, &y[b].log2_d);
     quant_block(x + 32 * b, y[b].d > 0 ? 1 / y[b].d : 0, y[b].q, 32);
-    y[b].sum = 0;
-    for (int i = 0; i < 32; i++) y[b].sum += y[b].q[i];
+    y[b].start4 = y[b].start8 = 0;
+    for (int i = 0; i < 32; i++) {
+      y[b].start4 -= 8 * y[b].q[i];
+      y[b].start8 -= 128 * y[b].q[i];
+    }
   }
 }
 

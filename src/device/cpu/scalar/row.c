@@ -39,8 +39,10 @@ static void row_quant_a32(const float *x, void *blocks, int64_t n) {
   quant_a32 *y = blocks;
   for (int64_t b = 0; b < n / 32; b++) {
     quant_block(x + 32 * b, math_scale_a32(largest_bits(x + 32 * b, 32), &y[b].d, &y[b].log2_d), y[b].q, 32);
-    y[b].sum = 0;
-    for (int i = 0; i < 32; i++) y[b].sum += y[b].q[i];
+    int32_t sum = 0;
+    for (int i = 0; i < 32; i++) sum += y[b].q[i];
+    y[b].start4 = -8 * sum;
+    y[b].start8 = -128 * sum;
   }
 }
 
