@@ -178,6 +178,35 @@ static void one_shape(check *c, mm_data *d, int64_t k, int n_panels, int n_cols)
   run_shape(c, d, &s);
 }
 
+/* A column with a NaN or an infinity has no finite product, whatever the level: a sum that overflowed stays visible. */
+static void not_finite(check *c, mm_data *d) {
+  const quant_type format = quant_find(c->type)->partner;
+  mm_shape s = {.k = 512, .n_panels = 1, .n_rows = CPU_PANEL, .n_cols = 9, .panel_bytes = cpu_panel_bytes(c->type, 512)};
+  const void *x[MAX_COLS];
+  float *y[MAX_COLS];
+  check_shape(c, "columns with a NaN or an infinity");
+  pack_rows(d, c->type, &s, WEIGHT_CODED);
+  for (int i = 0; i < s.n_cols; i++) {
+    float values[512];
+    random_floats(values, s.k, DATA_NORMAL);
+    values[random_below(512)] = i % 3 == 0 ? NAN : i % 3 == 1 ? INFINITY : -INFINITY;
+    x[i] = zone_place(&d->x[i], quant_row_bytes(format, s.k), 4, false);
+    y[i] = zone_place(&d->y[i], CPU_PANEL * sizeof(float), 4, false);
+    if (format == QUANT_F32) memcpy(d->x[i].data, values, sizeof values);
+    else c->kernels[CPU_SCALAR].quant[format](values, d->x[i].data, s.k);
+  }
+  for (int l = 0; l < CPU_LEVELS; l++) {
+    if (!CHECK_LEVEL(c, l, mm[c->type])) continue;
+    check_level((cpu_level)l);
+    c->kernels[l].mm[c->type](d->panels.data, s.panel_bytes, 1, s.k, x, y, s.n_cols);
+    for (int i = 0; i < s.n_cols * CPU_PANEL; i++)
+      if (isfinite(y[i / CPU_PANEL][i % CPU_PANEL])) {
+        check_fail(c, "column %d, row %d is %g", i / CPU_PANEL, i % CPU_PANEL, (double)y[i / CPU_PANEL][i % CPU_PANEL]);
+        return;
+      }
+  }
+}
+
 static const int odd_lengths[] = {1, 2, 3, 7, 8, 15, 16, 17, 31, 32, 33, 63, 64, 100, 255, 256, 257, 511, 512, 600, 1000};
 static const int block_counts_32[] = {1, 2, 3, 4, 7, 8, 9, 10, 15, 16, 17, 24, 31, 32};
 static const int block_counts_256[] = {1, 2, 3, 4, 5, 7};
@@ -205,6 +234,7 @@ void check_mm(check *c) {
   for (size_t i = 0; i < COUNT_OF(wide); i++) {
     for (int n_panels = 1; n_panels <= 3; n_panels++) one_shape(c, d, length_at(c->type, 3 + i % 3), n_panels, wide[i]);
   }
+  not_finite(c, d);
   free(d);
 }
 
