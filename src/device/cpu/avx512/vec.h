@@ -53,7 +53,7 @@ VEC_INLINE const char *vec_same(const char *p) {
   __asm__ volatile("" : "+r"(p));
   return p;
 }
-/* The same for a number. */
+/* The same for a number: an offset that is added to many addresses is not added up with each of them. */
 VEC_INLINE size_t vec_number(size_t n) {
   __asm__("" : "+r"(n));
   return n;
