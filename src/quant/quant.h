@@ -46,14 +46,19 @@ size_t quant_row_bytes(quant_type type, int64_t n);
 /* Activation blocks, q = nearest even of x / d. A row whose length is a multiple of 32 (A32) or of 256 (A256). Depends on the values of
  * the block only (rule R3). A block of zeros has d = 0.
  * A32: d is the least power of two with |q| <= 127: vectors scale by one beside their multipliers.
- * A256: d = max|x| / 127, or as much more as it takes for sums of products with 5 bits over 32 values, and with -32 .. 31 over 16, to fit
- * int16, so that two of them can be scaled at once: QUANT_REACH. Rare: nearly all of many neighbours are large then. */
+ * A256: d = max|x| / 127, or as much more as it takes for sums of products with 5 bits over 32 values, with -32 .. 31 over 16, and with 6
+ * bits over the 8 of 16 that a 16-bit lane meets (bytes 0 and 1, or 2 and 3, of each dword), to fit int16, so that fewer of them must be
+ * widened: QUANT_REACH. Rare: nearly all of many neighbours are large then. */
 typedef struct quant_a32 {
   float d, log2_d;         /* 0 and -infinity; NaN or infinity both */
   int32_t start4, start8;  /* -8 and -128 times the sum of q: from where products with weights 8, or 128, too large start */
   int8_t q[32];
 } quant_a32;
-enum { QUANT_REACH16 = INT16_MAX / 32, QUANT_REACH32 = INT16_MAX / 31 }; /* most of sum |q| over 16, of sum q of one sign over 32 */
+enum {
+  QUANT_REACH8 = INT16_MAX / 63,  /* most of the sum of q of one sign over such 8, */
+  QUANT_REACH16 = INT16_MAX / 32, /* of the sum of |q| over 16, */
+  QUANT_REACH32 = INT16_MAX / 31  /* of the sum of q of one sign over 32 */
+};
 typedef struct quant_a256 {
   int8_t q[256];
   int16_t starts[16]; /* -32 times the sums of 16: from where products with weights 32 too large start */

@@ -69,12 +69,14 @@ static void random_row(const mm_data *d, quant_type type, int64_t k, weight_kind
 }
 
 /* Value i of a column whose sums are large: all one way, all the other, alternating; then q of one sign that add up to QUANT_REACH32 in
- * each 32, and magnitudes that add up to QUANT_REACH16 in each 16, which are still not narrowed. */
+ * each 32, magnitudes that add up to QUANT_REACH16 in each 16, and q that add up to QUANT_REACH8 in one lane, which are still not
+ * narrowed. */
 static float outermost(int way, int64_t i) {
   const float one = 3.0f / 127;
   if (way < 2) return way ? 3 : -3;
   if (way == 3) return i % 32 == 0 ? 3 : 30 * one;
   if (way == 4 && i % 16 >= 8) return i % 16 == 8 ? 7 * one : 0;
+  if (way == 5) return i % 4 < 2 ? 65 * one : i % 32 == 2 ? -3 : 0;
   return i % 2 ? 3 : -3;
 }
 
@@ -85,7 +87,7 @@ static void random_column(mm_data *d, quant_type type, int64_t k, weight_kind ki
   if (kind == WEIGHT_BRINK) data = DATA_BRINK;
   if (kind == WEIGHT_SMALL_SCALE) data = (data_kind)random_below(DATA_KINDS);
   random_floats(x, k, data);
-  int way = random_below(5);
+  int way = random_below(6);
   for (int64_t i = 0; i < k && kind == WEIGHT_OUTERMOST && quant_find(type)->block > 1; i++) x[i] = outermost(way, i);
   quant_type format = quant_find(type)->partner;
   oracle_quant(format, x, zone_place(&d->x[c], quant_row_bytes(format, k), 4, tight), k);

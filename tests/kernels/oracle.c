@@ -203,9 +203,12 @@ static void quant_a32_blocks(const float *x, quant_a32 *y, int64_t n) {
   }
 }
 
-/* False if a sum goes too far: over 16 of magnitudes, or over 32 of one sign. */
-static bool sum_block(quant_a256 *y, int *most16, int *most32) {
-  int all16[16] = {0}, plus[8] = {0}, minus[8] = {0};
+/* The largest sums of a block: of magnitudes over 16, of one sign over 32, and over those of 16 whose place has bit 1, or has not. */
+typedef struct sums { int most8, most16, most32; } sums;
+
+/* False if a sum goes too far. */
+static bool sum_block(quant_a256 *y, sums *most) {
+  int all16[16] = {0}, one[2][8] = {{0}}, lane[2][32] = {{0}};
   memset(y->starts, 0, sizeof y->starts);
   memset(y->sums32, 0, sizeof y->sums32);
   for (int i = 0; i < 256; i++) {
@@ -213,29 +216,30 @@ static bool sum_block(quant_a256 *y, int *most16, int *most32) {
     y->starts[i / 16] = (int16_t)(y->starts[i / 16] - 32 * q);
     y->sums32[i / 32] = (int16_t)(y->sums32[i / 32] + q);
     all16[i / 16] += abs(q);
-    *(q > 0 ? &plus[i / 32] : &minus[i / 32]) += abs(q);
+    one[q > 0][i / 32] += abs(q);
+    lane[q > 0][i / 16 * 2 + i % 4 / 2] += abs(q);
   }
-  *most16 = *most32 = 0;
-  for (int i = 0; i < 16; i++) {
-    int most = plus[i / 2] > minus[i / 2] ? plus[i / 2] : minus[i / 2];
-    if (all16[i] > *most16) *most16 = all16[i];
-    if (most > *most32) *most32 = most;
+  *most = (sums){0, 0, 0};
+  for (int i = 0; i < 64; i++) {
+    if (i < 16 && all16[i] > most->most16) most->most16 = all16[i];
+    if (i < 16 && one[i / 8][i % 8] > most->most32) most->most32 = one[i / 8][i % 8];
+    if (lane[i / 32][i % 32] > most->most8) most->most8 = lane[i / 32][i % 32];
   }
-  return *most16 <= 1023 && *most32 <= 1057;
+  return most->most8 <= 520 && most->most16 <= 1023 && most->most32 <= 1057;
 }
 
 static void quant_a256_blocks(const float *x, quant_a256 *y, int64_t n) {
   for (int64_t b = 0; b < n / 256; b++, y++, x += 256) {
-    int most16, most32;
+    sums most;
     float max = largest(x, 256), inverse = max > 0 ? 127.0f / max : 0;
     memset(y, 0, sizeof *y);
     y->d = max / 127.0f;
     quant_block(x, inverse, y->q, 256);
-    if (sum_block(y, &most16, &most32)) continue;
-    float by = fminf(1006.0f / (float)most16, 1024.0f / (float)most32);
+    if (sum_block(y, &most)) continue;
+    float by = fminf(fminf(511.0f / (float)most.most8, 1006.0f / (float)most.most16), 1024.0f / (float)most.most32);
     y->d = y->d / by;
     quant_block(x, inverse * by, y->q, 256);
-    if (!sum_block(y, &most16, &most32)) y->d = NAN; /* the rule does not keep its promise */
+    if (!sum_block(y, &most)) y->d = NAN; /* the rule does not keep its promise */
   }
 }
 

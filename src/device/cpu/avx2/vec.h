@@ -30,7 +30,7 @@ enum {
   VEC_OFFSET_8 = 0,
   VEC_DEPTH_4 = 8, /* 8 * 2 * 15 * 128 = 30720 */
   VEC_DEPTH_5 = 8, /* QUANT_REACH32 * 31 = 32767 */
-  VEC_DEPTH_6 = 2  /* 2 * 2 * 63 * 128 = 32256 */
+  VEC_DEPTH_6 = 4  /* QUANT_REACH8 * 63 = 32760 */
 };
 
 VEC_INLINE void vec_fetch(const char *p) { _mm_prefetch(p, _MM_HINT_T1); }

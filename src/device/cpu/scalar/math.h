@@ -56,12 +56,13 @@ static inline float math_scale_a256(uint32_t most, float *d) {
   return most >= MATH_LEAST && most < MATH_INFINITE ? 127.0f / math_float(most) : 0.0f;
 }
 
-/* By what to multiply the scale of a block with these sums (QUANT_REACH). Rounding adds up to half to each of 16, or 32, before and
+/* By what to multiply 1 / d of a block with these sums (QUANT_REACH). Rounding adds up to half to each of the 8, 16 or 32, before and
  * after. */
-static inline float math_narrowed(int reach16, int reach32) {
-  if (reach16 <= QUANT_REACH16 && reach32 <= QUANT_REACH32) return 1;
-  const float by16 = (float)(QUANT_REACH16 - 17) / (float)reach16, by32 = (float)(QUANT_REACH32 - 33) / (float)reach32;
-  return by16 < by32 ? by16 : by32;
+static inline float math_narrowed(int reach8, int reach16, int reach32) {
+  if (reach8 <= QUANT_REACH8 && reach16 <= QUANT_REACH16 && reach32 <= QUANT_REACH32) return 1;
+  const float by8 = (float)(QUANT_REACH8 - 9) / (float)reach8, by16 = (float)(QUANT_REACH16 - 17) / (float)reach16;
+  const float by32 = (float)(QUANT_REACH32 - 33) / (float)reach32, by = by16 < by32 ? by16 : by32;
+  return by8 < by ? by8 : by;
 }
 
 /* Divided by 2^log2_d, the largest is at least 63.75 and less than 127.5, which would be rounded to 128. */

@@ -57,12 +57,23 @@ static void sums_of(const int8_t *q, int n, int *sum, int *all) {
 
 static int larger(int a, int b) { return a > b ? a : b; }
 
+/* The most of the positive, or of the negative, among the 8 that one 16-bit lane meets: bytes 0 and 1, or 2 and 3, of four dwords. */
+static int reach_of_8(const int8_t *q) {
+  int reach[4] = {0};
+  for (int i = 0; i < 16; i++) {
+    int lane = i / 2 % 2;
+    reach[q[i] < 0 ? 2 + lane : lane] += q[i] < 0 ? -q[i] : q[i];
+  }
+  return larger(larger(reach[0], reach[1]), larger(reach[2], reach[3]));
+}
+
 /* What a block says of its q. Returns by what its scale must change. */
 static float sum_a256(quant_a256 *y) {
-  int sum, all, reach16 = 0, reach32 = 0;
+  int sum, all, reach8 = 0, reach16 = 0, reach32 = 0;
   for (int s = 0; s < 16; s++) {
     sums_of(y->q + 16 * s, 16, &sum, &all);
     y->starts[s] = (int16_t)(-32 * sum);
+    reach8 = larger(reach8, reach_of_8(y->q + 16 * s));
     reach16 = larger(reach16, all);
   }
   for (int s = 0; s < 8; s++) {
@@ -70,7 +81,7 @@ static float sum_a256(quant_a256 *y) {
     y->sums32[s] = (int16_t)sum;
     reach32 = larger(reach32, (all + (sum < 0 ? -sum : sum)) / 2); /* of those of one sign */
   }
-  return math_narrowed(reach16, reach32);
+  return math_narrowed(reach8, reach16, reach32);
 }
 
 static void row_quant_a256(const float *x, void *blocks, int64_t n) {
