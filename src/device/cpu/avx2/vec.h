@@ -15,13 +15,16 @@ typedef __m256 vec_f;
 
 #define VEC_COLUMNS 4        /* of a tile */
 #define VEC_COLUMNS_PLAIN 6  /* of a tile of a plain type, which has no second accumulator */
-#define VEC_DIRECT 2         /* of a tile that unpacks blocks of 256 in registers */
+#define VEC_DIRECT 3         /* of a tile that unpacks blocks of 256 in registers */
+#define VEC_STAGED 3         /* of a tile that meets unpacked blocks of 256 */
 #define VEC_KEPT 0           /* the first of many tiles of blocks of 256 unpacks them for the others */
+#define VEC_STAGED_FROM_6 8  /* columns of Q6_K up to which all tiles unpack in registers */
 #define VEC_JOINED 1         /* of a tile of Q6_K that takes all sub-blocks of a part line by line */
 #define VEC_SIGNED_8 1       /* many columns of Q8_0 meet magnitudes and signs of weights (mm_signed8.inc) */
 #define VEC_WIDENED 1        /* many columns of F16 meet widened weights (mm_widened.inc) */
 #define VEC_AHEAD 8192       /* bytes that weights are fetched ahead, into the second level cache */
-#define VEC_NEAR 4096        /* the same of blocks of 32, Q4_K and Q5_K into the first level, up to VEC_FORESEEN columns */
+#define VEC_NEAR 1536        /* the same into the first level, up to VEC_FORESEEN columns, */
+#define VEC_NEAR_6 1024      /* and of one column of Q6_K */
 #define VEC_FORESEEN 2       /* columns up to which hardware foresees what is read, better than that */
 enum {
   VEC_LANES = 8,
@@ -59,7 +62,12 @@ VEC_INLINE vec_i vec_int(int32_t x) { return _mm256_set1_epi32(x); }
 VEC_INLINE vec_i vec_byte(int x) { return _mm256_set1_epi8((char)x); }
 VEC_INLINE vec_i vec_add(vec_i a, vec_i b) { return _mm256_add_epi32(a, b); }
 VEC_INLINE vec_i vec_and(vec_i a, vec_i b) { return _mm256_and_si256(a, b); }
-VEC_INLINE vec_i vec_xor(vec_i a, vec_i b) { return _mm256_xor_si256(a, b); }
+/* In one instruction: loaded before, b would hold a register that columns lack. */
+VEC_INLINE vec_i vec_xor_at(vec_i a, const vec_i *b) {
+  vec_i y;
+  __asm__("vpxor %2, %1, %0" : "=x"(y) : "x"(a), "m"(*b));
+  return y;
+}
 VEC_INLINE vec_i vec_mul(vec_i a, vec_i b) { return _mm256_mullo_epi32(a, b); }
 VEC_INLINE vec_i vec_spread(const void *p) {
   int32_t x;

@@ -16,12 +16,15 @@ typedef __m512 vec_f;
 #define VEC_COLUMNS 8        /* of a tile */
 #define VEC_COLUMNS_PLAIN 12 /* of a tile of a plain type, which has no second accumulator */
 #define VEC_DIRECT 8         /* of a tile that unpacks blocks of 256 in registers */
+#define VEC_STAGED 8         /* of a tile that meets unpacked blocks of 256 */
 #define VEC_KEPT 1           /* the first of many tiles of blocks of 256 unpacks them for the others */
+#define VEC_STAGED_FROM_6 16 /* columns of Q6_K up to which all tiles unpack in registers */
 #define VEC_JOINED 3         /* of a tile of Q6_K that takes all sub-blocks of a part line by line */
 #define VEC_SIGNED_8 0       /* many columns of Q8_0 meet magnitudes and signs of weights (mm_signed8.inc) */
 #define VEC_WIDENED 0
 #define VEC_AHEAD 8192       /* bytes that weights are fetched ahead, into the second level cache */
-#define VEC_NEAR 0           /* the same of blocks of 32 into the first level, up to VEC_FORESEEN columns */
+#define VEC_NEAR 0           /* the same into the first level, up to VEC_FORESEEN columns, */
+#define VEC_NEAR_6 0         /* and of one column of Q6_K; 0: not at all */
 #define VEC_FORESEEN 3       /* columns up to which hardware foresees what is read, better than that */
 enum {
   VEC_LANES = 16,
