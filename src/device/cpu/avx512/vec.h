@@ -17,6 +17,7 @@ typedef __m512 vec_f;
 #define VEC_COLUMNS_PLAIN 12 /* of a tile of a plain type, which has no second accumulator */
 #define VEC_DIRECT 8         /* of a tile that unpacks blocks of 256 in registers */
 #define VEC_STAGED 8         /* of a tile that meets unpacked blocks of 256 */
+#define VEC_WHOLE_6 0        /* of Q6_K always so many: the last computes some column twice */
 #define VEC_KEPT 1           /* the first of many tiles of blocks of 256 unpacks them for the others */
 #define VEC_STAGED_FROM_6 16 /* columns of Q6_K up to which all tiles unpack in registers */
 #define VEC_JOINED 3         /* of a tile of Q6_K that takes all sub-blocks of a part line by line */
