@@ -53,7 +53,9 @@ static float peak_bf16(int64_t rounds) {
   vec_i w = vec_int(0), x = vec_int(0x3f803f80);
   UNROLL for (int i = 0; i < CHAINS; i++) t[i] = vec_f_of(vec_int(i));
   for (int64_t n = 0; n < rounds; n++) {
-    UNROLL for (int i = 0; i < CHAINS; i++) t[i] = vec_dot_bf16(t[i], w = vec_pin(w), x);
+    UNROLL for (int link = 0; link < LINKS; link++) {
+      UNROLL for (int i = 0; i < CHAINS; i++) t[i] = vec_dot_bf16(t[i], w = vec_pin(w), x);
+    }
   }
   float sum = 0, lanes[VEC_LANES];
   UNROLL for (int i = 0; i < CHAINS; i++) {
@@ -65,5 +67,5 @@ static float peak_bf16(int64_t rounds) {
 
 void cpu_avx512bf16_peak(cpu_peak *p) {
   p->bf16 = peak_bf16;
-  p->bf16_ops = 4.0 * CHAINS * VEC_LANES;
+  p->bf16_ops = 4.0 * LINKS * CHAINS * VEC_LANES;
 }
