@@ -15,6 +15,13 @@ typedef __m256 vec_f;
 
 #define VEC_COLUMNS 4        /* of a tile */
 #define VEC_COLUMNS_PLAIN 6  /* of a tile of a plain type, which has no second accumulator */
+#define VEC_PANELS 1         /* of a tile; its two row vectors share what is broadcast */
+#define VEC_PAIRED_FROM 1    /* columns from which tiles are of that many panels */
+#define VEC_PAIRED_FROM_PLAIN 1
+#define VEC_PAIRED VEC_COLUMNS
+#define VEC_PAIRED_256 VEC_COLUMNS
+#define VEC_PAIRED_PLAIN VEC_COLUMNS_PLAIN
+#define VEC_STAGE_COLUMNS 64 /* that meet an unpacked block */
 #define VEC_DIRECT 3         /* of a tile that unpacks blocks of 256 in registers */
 #define VEC_STAGED 3         /* of a tile that meets unpacked blocks of 256 */
 #define VEC_WHOLE_6 1        /* of Q6_K always so many: the last computes some column twice, which is better than a tile of another size */
@@ -99,11 +106,11 @@ VEC_INLINE vec_i vec_dot(vec_i t, vec_i w, vec_i x) { return vec_pin(_mm256_add_
 VEC_INLINE vec_i vec_dot_at(vec_i t, vec_i w, const int8_t *x) { return vec_dot(t, w, vec_spread(x)); }
 /* |w| times x with the sign of w: 2 * 128 * 127 = 32512 fits, one at a time. */
 VEC_INLINE vec_i vec_weight_8(vec_i w) { return w; }
-VEC_INLINE vec_i vec_dot_8_at(vec_i t, vec_i w, const int8_t *at) {
-  const vec_i x = vec_spread(at);
+VEC_INLINE vec_i vec_dot_8(vec_i t, vec_i w, vec_i x) {
   vec_i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
   return vec_pin(vec_add(t, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1))));
 }
+VEC_INLINE vec_i vec_dot_8_at(vec_i t, vec_i w, const int8_t *x) { return vec_dot_8(t, w, vec_spread(x)); }
 /* t + four products, as int32; pairs fit int16. */
 VEC_INLINE vec_i vec_dot_wide(vec_i t, vec_i w, vec_i x) {
   return vec_pin(vec_add(t, _mm256_madd_epi16(_mm256_maddubs_epi16(w, x), _mm256_set1_epi16(1))));

@@ -15,11 +15,18 @@ typedef __m512 vec_f;
 
 #define VEC_COLUMNS 8        /* of a tile */
 #define VEC_COLUMNS_PLAIN 12 /* of a tile of a plain type, which has no second accumulator */
-#define VEC_DIRECT 8         /* of a tile that unpacks blocks of 256 in registers */
-#define VEC_STAGED 8         /* of a tile that meets unpacked blocks of 256 */
+#define VEC_PANELS 2         /* of a tile of many columns: a core that multiplies two lines a cycle loads no more than two */
+#define VEC_PAIRED_FROM 2    /* columns from which tiles are of that many panels, */
+#define VEC_PAIRED_FROM_PLAIN 1 /* of a plain type */
+#define VEC_PAIRED 6         /* columns of such a tile */
+#define VEC_PAIRED_PLAIN 12  /* of a plain type, */
+#define VEC_DIRECT 8         /* of a tile of one panel that unpacks blocks of 256 in registers */
+#define VEC_PAIRED_256 4
+#define VEC_STAGED 4         /* of blocks of 256, unpacked in registers or before */
+#define VEC_STAGE_COLUMNS 64 /* that meet an unpacked block */
 #define VEC_WHOLE_6 0        /* of Q6_K always so many: the last computes some column twice */
 #define VEC_KEPT 1           /* the first of many tiles of blocks of 256 unpacks them for the others */
-#define VEC_STAGED_FROM_6 16 /* columns of Q6_K up to which all tiles unpack in registers */
+#define VEC_STAGED_FROM_6 4
 #define VEC_JOINED 3         /* of a tile of Q6_K that takes all sub-blocks of a part line by line */
 #define VEC_SIGNED_8 0       /* many columns of Q8_0 meet magnitudes and signs of weights (mm_signed8.inc) */
 #define VEC_WIDENED 0
@@ -95,7 +102,10 @@ VEC_INLINE vec_i vec_to_bit4(vec_i a, int down, int bit) { return _mm512_rolv_ep
 /* ---- dot products --------------------------------------------------------------------------------------------------- */
 
 /* t + four products of unsigned weights and signed activations a lane. */
-VEC_INLINE vec_i vec_dot(vec_i t, vec_i w, vec_i x) { return _mm512_dpbusd_epi32(t, w, x); }
+VEC_INLINE vec_i vec_dot(vec_i t, vec_i w, vec_i x) {
+  __asm__("vpdpbusd %2, %1, %0" : "+v"(t) : "v"(w), "v"(x));
+  return t;
+}
 /* The same with the four activations at x for every lane. One instruction, of which compilers make two: on a busy machine that costs
  * 5 to 10 % of a product. */
 VEC_INLINE vec_i vec_dot_at(vec_i t, vec_i w, const int8_t *x) {
@@ -104,6 +114,7 @@ VEC_INLINE vec_i vec_dot_at(vec_i t, vec_i w, const int8_t *x) {
 }
 /* The same for signed weights, which vec_weight_8 has made unsigned. */
 VEC_INLINE vec_i vec_weight_8(vec_i w) { return _mm512_xor_si512(w, vec_byte(-128)); }
+VEC_INLINE vec_i vec_dot_8(vec_i t, vec_i w, vec_i x) { return vec_dot(t, w, x); }
 VEC_INLINE vec_i vec_dot_8_at(vec_i t, vec_i w, const int8_t *x) { return vec_dot_at(t, w, x); }
 /* Sum of dot products as int32. */
 VEC_INLINE vec_i vec_total(vec_i t) { return t; }

@@ -12,37 +12,50 @@ VEC_INLINE vec_f vec_dot_bf16_at(vec_f c, vec_i a, const char *b) {
   return c;
 }
 
-VEC_INLINE void step_bf16(const char *line, const char *const *x, size_t at, vec_f sum[PARTS][MAX_C], const int nc) {
-  vec_i w = vec_load(line);
-  UNROLL for (int c = 0; c < nc; c++) sum[0][c] = vec_dot_bf16_at(sum[0][c], w, x[c] + at);
+VEC_INLINE void step_bf16(const tile_args *a, const char *line, const char *const *x, size_t at, vec_f sum[MAX_V][MAX_C], const int nv,
+                          const int nc) {
+  vec_i w[MAX_V];
+  UNROLL for (int v = 0; v < nv; v++) w[v] = vec_load(rows_at(a, line, v, BYTES));
+  UNROLL for (int c = 0; c < nc; c++) {
+    if (nv == 1) {
+      sum[0][c] = vec_dot_bf16_at(sum[0][c], w[0], x[c] + at);
+      continue;
+    }
+    const vec_i e = vec_spread(x[c] + at);
+    UNROLL for (int v = 0; v < nv; v++) sum[v][c] = vec_dot_bf16(sum[v][c], w[v], e);
+  }
 }
 
-VEC_INLINE void tile_bf16(const tile_args *a, const int nc) {
+VEC_INLINE void tile_bf16(const tile_args *a, const int nv, const int nc) {
   const char *x[MAX_C], *line = a->panel;
   const size_t end = 2 * (size_t)a->k / 4 * 4; /* bytes of whole pairs of a column */
-  vec_f sum[PARTS][MAX_C];
+  vec_f sum[MAX_V][MAX_C];
   UNROLL for (int c = 0; c < nc; c++) {
     x[c] = a->x[c];
-    sum[0][c] = vec_f_zero();
+    UNROLL for (int v = 0; v < nv; v++) sum[v][c] = vec_f_zero();
   }
   for (size_t at = 0; at < end; at += 4, line += 64) {
-    fetch_ahead(line, 1, nc > 2);
-    step_bf16(line, x, at, sum, nc);
+    fetch_ahead(a, line, 1, nv, nc > 2);
+    step_bf16(a, line, x, at, sum, nv, nc);
   }
   if (a->k % 2) {
     UNROLL for (int c = 0; c < nc; c++) {
       uint16_t last;
       memcpy(&last, x[c] + end, sizeof last);
-      sum[0][c] = vec_dot_bf16(sum[0][c], vec_load(line), vec_int(last));
+      UNROLL for (int v = 0; v < nv; v++) sum[v][c] = vec_dot_bf16(sum[v][c], vec_load(rows_at(a, line, v, BYTES)), vec_int(last));
     }
   }
-  store_tile(a, sum, nc);
+  store_tile(a, sum, nv, nc);
 }
 
 #define MM_COLUMNS VEC_COLUMNS_PLAIN
+#define MM_COLUMNS_2 VEC_PAIRED_PLAIN
+#define MM_PAIRED_FROM VEC_PAIRED_FROM_PLAIN
 #define MM_TYPE bf16
 #include "device/cpu/mm_slot.inc"
 #undef MM_COLUMNS
+#undef MM_COLUMNS_2
+#undef MM_PAIRED_FROM
 
 void cpu_avx512bf16_mm(cpu_kernels *k) { k->mm[QUANT_BF16] = mm_bf16; }
 
