@@ -61,7 +61,8 @@ static void bench_close(bench_data *d) {
 }
 
 typedef struct bench_level {
-  cpu_mm_fn *mm;
+  const cpu_kernels *kernels;
+  quant_type type;
   cpu_peak peak;
   tandem_ceiling roof; /* int8, f32 or bf16 */
 } bench_level;
@@ -80,7 +81,7 @@ static double run_peak(const bench_level *l, int repeat) {
 }
 static double run_mm(const bench_level *l, const bench_data *d, int n_panels, int n_cols, int repeat) {
   double t = os_seconds();
-  for (int i = 0; i < repeat; i++) l->mm(d->panels, d->panel_bytes, n_panels, K, d->x, d->y, n_cols);
+  for (int i = 0; i < repeat; i++) cpu_mm(l->kernels, l->type, d->panels, d->panel_bytes, n_panels, K, d->x, d->y, n_cols);
   return os_seconds() - t;
 }
 
@@ -152,7 +153,7 @@ static void bench_level_of(const cpu_kernels *k, const cpu_kernels *below, cpu_l
   printf("    peak    GB/s       read\n");
   for (int t = 0; t < QUANT_TYPE_END; t++) {
     if (!k->mm[t] || (below && below->mm[t] == k->mm[t]) || (only != QUANT_TYPE_END && only != (quant_type)t)) continue;
-    bench_level l = {.mm = k->mm[t], .roof = op_arithmetic((quant_type)t)};
+    bench_level l = {.kernels = k, .type = (quant_type)t, .roof = op_arithmetic((quant_type)t)};
     cpu_level_peak(level, &l.peak);
     bench_type(&l, (quant_type)t);
   }

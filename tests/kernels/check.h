@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "device/cpu/cpu.h"
+#include "device/cpu/mm.h"
 #include "kernels/oracle.h"
 #include "support/levels.h"
 

@@ -155,7 +155,7 @@ static void run_shape(check *c, mm_data *d, const mm_shape *s) {
     if (!CHECK_LEVEL(c, l, mm[c->type])) continue;
     check_level((cpu_level)l);
     for (int i = 0; i < s->n_cols; i++) zone_blank(&d->y[i]);
-    c->kernels[l].mm[c->type](d->panels.data, s->panel_bytes, s->n_panels, s->k, x, y, s->n_cols);
+    cpu_mm(&c->kernels[l], c->type, d->panels.data, s->panel_bytes, s->n_panels, s->k, x, y, s->n_cols);
     for (int i = 0; i < s->n_cols; i++) {
       check_zone(c, "y", &d->y[i]);
       /* The oracle is slow: it sees some columns of wide shapes, the scalar kernel all of them. */
@@ -200,7 +200,7 @@ static void not_finite(check *c, mm_data *d) {
   for (int l = 0; l < CPU_LEVELS; l++) {
     if (!CHECK_LEVEL(c, l, mm[c->type])) continue;
     check_level((cpu_level)l);
-    c->kernels[l].mm[c->type](d->panels.data, s.panel_bytes, 1, s.k, x, y, s.n_cols);
+    cpu_mm(&c->kernels[l], c->type, d->panels.data, s.panel_bytes, 1, s.k, x, y, s.n_cols);
     for (int i = 0; i < s.n_cols * CPU_PANEL; i++)
       if (isfinite(y[i / CPU_PANEL][i % CPU_PANEL])) {
         check_fail(c, "column %d, row %d is %g", i / CPU_PANEL, i % CPU_PANEL, (double)y[i / CPU_PANEL][i % CPU_PANEL]);

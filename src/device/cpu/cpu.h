@@ -38,8 +38,10 @@ void cpu_panel_pack(quant_type type, int64_t cols, const void *rows, size_t row_
  *   Q4_K, Q5_K    : per 256 k, exactly in int32: i = sum_s scale_s * sum q_w q_x, m = sum_s min_s * sum_s q_x;
  *                   y = fma((float)i, d * d_x, y); y = fma(-(float)m, dmin * d_x, y)
  *   Q6_K          : per 256 k: i = sum_s scale_s * sum (q_w - 32) q_x exactly; y = fma((float)i, d * d_x, y)
- * Products such as d_w * d_x are rounded once. */
-typedef void cpu_mm_fn(const void *panels, size_t panel_bytes, int n_panels, int64_t k, const void *const *x, float *const *y, int n_cols);
+ * Products such as d_w * d_x are rounded once.
+ * near: cpu_kernels.near; the bits are the same. */
+typedef void cpu_mm_fn(const void *panels, size_t panel_bytes, int n_panels, int64_t k, const void *const *x, float *const *y, int n_cols,
+                       bool near);
 
 /* One KV head, one block of a page, n_cols query columns. K block: sub-blocks of 16 positions, [16 sub][dim][16 position]
  * elements; V block: [256 position][dim]. Q8_0: K [16 sub][dim][16] int8, then f16 scales [16 sub][dim / 32][16];
@@ -71,6 +73,8 @@ enum { CPU_FETCH = 8192 };
 
 typedef struct cpu_kernels {
   cpu_mm_fn *mm[QUANT_TYPE_END];
+  cpu_mm_fn *mm_two[QUANT_TYPE_END]; /* the same for an even number of panels, faster with many columns; NULL: there is none */
+  bool near; /* this processor reads weights from memory faster if they are asked for shortly before */
   cpu_score_fn *score[QUANT_TYPE_END];
   cpu_value_fn *value[QUANT_TYPE_END];
   cpu_cell_fn *put_k[QUANT_TYPE_END], *put_v[QUANT_TYPE_END];
@@ -96,7 +100,7 @@ typedef struct cpu_kernels {
   float (*exp_sum)(const float *x, float m, float *y, int64_t n);
 } cpu_kernels;
 
-/* Fills k with scalar and what the levels up to `level` override. */
+/* Fills k with scalar and what the levels up to `level` override, for this processor. */
 void cpu_kernels_fill(cpu_kernels *k, cpu_level level);
 void cpu_scalar_mm(cpu_kernels *k);
 void cpu_scalar_attn(cpu_kernels *k);
@@ -105,9 +109,11 @@ void cpu_avx2_mm(cpu_kernels *k);
 void cpu_avx2_attn(cpu_kernels *k);
 void cpu_avx2_row(cpu_kernels *k);
 void cpu_avx512_mm(cpu_kernels *k);
+void cpu_avx512_mm_two(cpu_kernels *k);
 void cpu_avx512_attn(cpu_kernels *k);
 void cpu_avx512_row(cpu_kernels *k);
 void cpu_avx512bf16_mm(cpu_kernels *k);
+void cpu_avx512bf16_mm_two(cpu_kernels *k);
 void cpu_avx512bf16_attn(cpu_kernels *k);
 
 /* One row of a weight as f32 (embedding): from row-major blocks or out of panels. */

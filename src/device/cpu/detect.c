@@ -8,7 +8,7 @@
 typedef struct level_info {
   const char *name;
   bool (*present)(void);
-  void (*fill[3])(cpu_kernels *k); /* products, attention, rows; NULL: as below */
+  void (*fill[4])(cpu_kernels *k); /* products, attention, rows, products of pairs of panels; NULL: as below */
   void (*peak)(cpu_peak *p);
 } level_info;
 
@@ -47,14 +47,23 @@ static bool has_avx512bf16(void) {
   const unsigned bf16 = 1u << 5;
   return __get_cpuid_count(7, 1, &a, &b, &c, &d) && all(a, bf16);
 }
+
+/* Family, with the extension that AMD counts from 15 on. */
+static bool reads_near(void) {
+  enum { ZEN5 = 0x1a };
+  unsigned a, b, c, d;
+  return __get_cpuid(1, &a, &b, &c, &d) && (a >> 8 & 15) + (a >> 20 & 255) == ZEN5;
+}
+#else
+static bool reads_near(void) { return false; }
 #endif
 
 static const level_info levels[CPU_LEVELS] = {
     [CPU_SCALAR] = {"scalar", always, {cpu_scalar_mm, cpu_scalar_attn, cpu_scalar_row}, cpu_scalar_peak},
 #if defined(CPU_HAVE_X86)
     [CPU_AVX2] = {"avx2", has_avx2, {cpu_avx2_mm, cpu_avx2_attn, cpu_avx2_row}, cpu_avx2_peak},
-    [CPU_AVX512] = {"avx512", has_avx512, {cpu_avx512_mm, cpu_avx512_attn, cpu_avx512_row}, cpu_avx512_peak},
-    [CPU_AVX512BF16] = {"avx512bf16", has_avx512bf16, {cpu_avx512bf16_mm, cpu_avx512bf16_attn, NULL}, cpu_avx512bf16_peak},
+    [CPU_AVX512] = {"avx512", has_avx512, {cpu_avx512_mm, cpu_avx512_attn, cpu_avx512_row, cpu_avx512_mm_two}, cpu_avx512_peak},
+    [CPU_AVX512BF16] = {"avx512bf16", has_avx512bf16, {cpu_avx512bf16_mm, cpu_avx512bf16_attn, NULL, cpu_avx512bf16_mm_two}, cpu_avx512bf16_peak},
 #else
     [CPU_AVX2] = {.name = "avx2"}, [CPU_AVX512] = {.name = "avx512"}, [CPU_AVX512BF16] = {.name = "avx512bf16"},
 #endif
@@ -68,6 +77,7 @@ bool cpu_level_present(cpu_level level) {
 
 void cpu_kernels_fill(cpu_kernels *k, cpu_level level) {
   memset(k, 0, sizeof *k);
+  k->near = reads_near();
   for (int l = 0; l <= (int)level; l++)
     for (size_t i = 0; i < COUNT_OF(levels[l].fill); i++)
       if (levels[l].fill[i]) levels[l].fill[i](k);

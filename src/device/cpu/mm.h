@@ -72,11 +72,15 @@ static inline size_t cpu_q32_d(int64_t i, int n_lines) {
 
 /* ---- what the drivers of MM and MMX share (run_mm.c) ------------------------------------------------------------------ */
 
+/* The product by the faster of the slots of that type: any number of panels and columns. */
+void cpu_mm(const cpu_kernels *k, quant_type type, const void *panels, size_t panel_bytes, int n_panels, int64_t k_row, const void *const *x,
+            float *const *y, int n_cols);
+
 enum { CPU_MM_COLUMNS = 128 }; /* most columns of one unit */
 
 /* One matrix of a step. */
 typedef struct cpu_matrix {
-  cpu_mm_fn *mm;
+  quant_type type;
   const char *panels;
   size_t panel_bytes;
   int64_t rows, n_panels, k;

@@ -11,9 +11,23 @@
 static int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
 static int64_t max_of(int64_t a, int64_t b) { return a > b ? a : b; }
 
+/* Columns from which two panels are better than one. Of plain types always: a sum of one panel would wait for itself. */
+enum { TWO_FROM = 9, TWO_FROM_PLAIN = 1 };
+
+void cpu_mm(const cpu_kernels *k, quant_type type, const void *panels, size_t panel_bytes, int n_panels, int64_t k_row, const void *const *x,
+            float *const *y, int n_cols) {
+  float *rest[CPU_MM_COLUMNS];
+  const int from = quant_table[type].block == 1 ? TWO_FROM_PLAIN : TWO_FROM;
+  const int n = k->mm_two[type] && n_cols >= from && n_cols <= CPU_MM_COLUMNS ? n_panels - n_panels % 2 : 0;
+  if (n) k->mm_two[type](panels, panel_bytes, n, k_row, x, y, n_cols, k->near);
+  if (n == n_panels) return;
+  for (int c = 0; c < n_cols && n; c++) rest[c] = y[c] + CPU_PANEL * n;
+  k->mm[type]((const char *)panels + (size_t)n * panel_bytes, panel_bytes, n_panels - n, k_row, x, n ? rest : y, n_cols, k->near);
+}
+
 cpu_matrix cpu_matrix_of(const cpu_run *r, const op_value *w, int64_t slab, const op_value *bias) {
   return (cpu_matrix){
-      .mm = r->device->kernels.mm[w->type],
+      .type = w->type,
       .panels = cpu_at(r, w) + (size_t)slab * w->slab,
       .panel_bytes = cpu_panel_bytes(w->type, w->cols),
       .rows = w->rows,
@@ -24,12 +38,16 @@ cpu_matrix cpu_matrix_of(const cpu_run *r, const op_value *w, int64_t slab, cons
   };
 }
 
+static void matrix_panels(const cpu_matrix *m, int64_t p, int n_panels, const void *const *x, float *const *y, int n_cols) {
+  cpu_mm(m->kernels, m->type, m->panels + (size_t)p * m->panel_bytes, m->panel_bytes, n_panels, m->k, x, y, n_cols);
+}
+
 /* The last panel, if it is not whole: a kernel writes 16 rows, so it writes them elsewhere. */
 static void last_panel(const cpu_matrix *m, const void *const *x, float *const *y, int n_cols, float *tail) {
   float *to[CPU_MM_COLUMNS];
   int64_t p = m->rows / CPU_PANEL;
   for (int c = 0; c < n_cols; c++) to[c] = tail + CPU_PANEL * c;
-  m->mm(m->panels + (size_t)p * m->panel_bytes, m->panel_bytes, 1, m->k, x, to, n_cols);
+  matrix_panels(m, p, 1, x, to, n_cols);
   for (int c = 0; c < n_cols; c++) memcpy(y[c] + CPU_PANEL * p, to[c], (size_t)(m->rows % CPU_PANEL) * sizeof(float));
 }
 
@@ -38,7 +56,7 @@ void cpu_matrix_unit(const cpu_matrix *m, int64_t p0, int64_t n_panels, const vo
   float *to[CPU_MM_COLUMNS];
   int64_t whole = min_of(n_panels, m->rows / CPU_PANEL - p0), row0 = CPU_PANEL * p0;
   for (int c = 0; c < n_cols; c++) to[c] = y[c] + row0;
-  if (whole > 0) m->mm(m->panels + (size_t)p0 * m->panel_bytes, m->panel_bytes, (int)whole, m->k, x, to, n_cols);
+  if (whole > 0) matrix_panels(m, p0, (int)whole, x, to, n_cols);
   if (whole < n_panels) last_panel(m, x, y, n_cols, tail);
   int64_t n = min_of(m->rows - row0, CPU_PANEL * n_panels);
   for (int c = 0; c < n_cols && m->bias; c++) m->kernels->add(m->bias + row0, to[c], to[c], n);
@@ -154,8 +172,8 @@ static void gated_unit(const gated *a, int64_t p0, int64_t n_panels, int64_t c0,
     g[c] = a->work + GLU_STRIDE * c;
     u[c] = a->work + GLU_STRIDE * (GLU_COLUMNS + c);
   }
-  a->gate.mm(a->gate.panels + (size_t)p0 * a->gate.panel_bytes, a->gate.panel_bytes, (int)n_panels, a->gate.k, x, g, n_cols);
-  a->up.mm(a->up.panels + (size_t)p0 * a->up.panel_bytes, a->up.panel_bytes, (int)n_panels, a->up.k, x, u, n_cols);
+  matrix_panels(&a->gate, p0, (int)n_panels, x, g, n_cols);
+  matrix_panels(&a->up, p0, (int)n_panels, x, u, n_cols);
   for (int c = 0; c < n_cols; c++) {
     float *to = floats ? (float *)(void *)cpu_row(a->r, a->dst, c0 + c) + row0 : g[c];
     a->r->device->kernels.glu[a->s->act](g[c], u[c], to, n);

@@ -3,6 +3,6 @@
 #include "device/cpu/mm.h"
 #include "device/cpu/mm.inc"
 
-void cpu_avx2_mm(cpu_kernels *k) { fill_mm(k); }
+void cpu_avx2_mm(cpu_kernels *k) { fill_mm(k->mm); }
 
 void cpu_avx2_peak(cpu_peak *p) { fill_peak(p); }

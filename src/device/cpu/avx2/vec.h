@@ -13,15 +13,10 @@
 typedef __m256i vec_i;
 typedef __m256 vec_f;
 
+#define TILE_PANELS 1
 #define VEC_COLUMNS 4        /* of a tile */
+#define VEC_COLUMNS_4 4      /* of Q4_K */
 #define VEC_COLUMNS_PLAIN 6  /* of a tile of a plain type, which has no second accumulator */
-#define VEC_PANELS 1         /* of a tile; its two row vectors share what is broadcast */
-#define VEC_PAIRED_FROM 1    /* columns from which tiles are of that many panels */
-#define VEC_PAIRED_FROM_PLAIN 1
-#define VEC_PAIRED VEC_COLUMNS
-#define VEC_PAIRED_256 VEC_COLUMNS
-#define VEC_PAIRED_PLAIN VEC_COLUMNS_PLAIN
-#define VEC_STAGE_COLUMNS 64 /* that meet an unpacked block */
 #define VEC_DIRECT 3         /* of a tile that unpacks blocks of 256 in registers */
 #define VEC_STAGED 3         /* of a tile that meets unpacked blocks of 256 */
 #define VEC_WHOLE_6 1        /* of Q6_K always so many: the last computes some column twice, which is better than a tile of another size */
@@ -32,7 +27,9 @@ typedef __m256 vec_f;
 #define VEC_WIDENED 1        /* many columns of F16 meet widened weights (mm_widened.inc) */
 #define VEC_AHEAD 8192       /* bytes that weights are fetched ahead, into the second level cache */
 #define VEC_NEAR 1536        /* the same into the first level, up to VEC_FORESEEN columns, */
-#define VEC_NEAR_6 1024      /* and of one column of Q6_K */
+#define VEC_NEAR_6 1024      /* of one column of Q6_K */
+#define VEC_NEAR_32 1536     /* of blocks of 32 */
+#define VEC_NEAR_ALWAYS 1    /* whatever a slot is told */
 #define VEC_FORESEEN 2       /* columns up to which hardware foresees what is read, better than that */
 enum {
   VEC_LANES = 8,

@@ -13,26 +13,35 @@
 typedef __m512i vec_i;
 typedef __m512 vec_f;
 
+/* A core that multiplies two lines a cycle and loads no more than two wants tiles of two panels, which share what is broadcast: mm_two.c. */
+#ifndef TILE_PANELS
+#define TILE_PANELS 1
+#endif
+#if TILE_PANELS == 1
 #define VEC_COLUMNS 8        /* of a tile */
+#define VEC_COLUMNS_4 8      /* of Q4_K */
+#define VEC_DIRECT 8         /* of a tile that unpacks blocks of 256 in registers */
+#define VEC_STAGED 8         /* of a tile that meets unpacked blocks of 256 */
+#define VEC_STAGED_FROM_6 16 /* columns of Q6_K up to which all tiles unpack in registers */
+#define VEC_JOINED 3         /* of a tile of Q6_K that takes all sub-blocks of a part line by line */
+#else
+#define VEC_COLUMNS 6
+#define VEC_COLUMNS_4 4
+#define VEC_DIRECT 4
+#define VEC_STAGED 4
+#define VEC_STAGED_FROM_6 4
+#define VEC_JOINED 1
+#endif
 #define VEC_COLUMNS_PLAIN 12 /* of a tile of a plain type, which has no second accumulator */
-#define VEC_PANELS 2         /* of a tile of many columns: a core that multiplies two lines a cycle loads no more than two */
-#define VEC_PAIRED_FROM 2    /* columns from which tiles are of that many panels, */
-#define VEC_PAIRED_FROM_PLAIN 1 /* of a plain type */
-#define VEC_PAIRED 6         /* columns of such a tile */
-#define VEC_PAIRED_PLAIN 12  /* of a plain type, */
-#define VEC_DIRECT 8         /* of a tile of one panel that unpacks blocks of 256 in registers */
-#define VEC_PAIRED_256 4
-#define VEC_STAGED 4         /* of blocks of 256, unpacked in registers or before */
-#define VEC_STAGE_COLUMNS 64 /* that meet an unpacked block */
 #define VEC_WHOLE_6 0        /* of Q6_K always so many: the last computes some column twice */
 #define VEC_KEPT 1           /* the first of many tiles of blocks of 256 unpacks them for the others */
-#define VEC_STAGED_FROM_6 4
-#define VEC_JOINED 3         /* of a tile of Q6_K that takes all sub-blocks of a part line by line */
 #define VEC_SIGNED_8 0       /* many columns of Q8_0 meet magnitudes and signs of weights (mm_signed8.inc) */
 #define VEC_WIDENED 0
 #define VEC_AHEAD 8192       /* bytes that weights are fetched ahead, into the second level cache */
-#define VEC_NEAR 0           /* the same into the first level, up to VEC_FORESEEN columns, */
-#define VEC_NEAR_6 0         /* and of one column of Q6_K; 0: not at all */
+#define VEC_NEAR 4096        /* the same into the first level, up to VEC_FORESEEN columns, if a slot is told to, */
+#define VEC_NEAR_6 4096      /* of Q6_K, */
+#define VEC_NEAR_32 0        /* of blocks of 32; 0: not at all */
+#define VEC_NEAR_ALWAYS 0    /* told to or not */
 #define VEC_FORESEEN 3       /* columns up to which hardware foresees what is read, better than that */
 enum {
   VEC_LANES = 16,
@@ -101,7 +110,7 @@ VEC_INLINE vec_i vec_to_bit4(vec_i a, int down, int bit) { return _mm512_rolv_ep
 
 /* ---- dot products --------------------------------------------------------------------------------------------------- */
 
-/* t + four products of unsigned weights and signed activations a lane. */
+/* t + four products of unsigned weights and signed activations a lane. The intrinsic would have gcc 12 keep half of many sums in memory. */
 VEC_INLINE vec_i vec_dot(vec_i t, vec_i w, vec_i x) {
   __asm__("vpdpbusd %2, %1, %0" : "+v"(t) : "v"(w), "v"(x));
   return t;

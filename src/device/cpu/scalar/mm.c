@@ -166,28 +166,44 @@ static float row_q6_k(const char *panel, int row, int64_t k, const void *x) {
 
 static cpu_mm_fn mm_f32, mm_f16, mm_bf16, mm_q8_0, mm_q4_0, mm_q4_k, mm_q5_k, mm_q6_k;
 
-static void mm_f32(const void *w, size_t panel_bytes, int n_panels, int64_t k, const void *const *x, float *const *y, int n_cols) {
+static void mm_f32(const void *w, size_t panel_bytes, int n_panels, int64_t k, const void *const *x, float *const *y, int n_cols,
+                   bool near) {
+  (void)near;
   each_row(row_f32, w, panel_bytes, n_panels, k, x, y, n_cols);
 }
-static void mm_f16(const void *w, size_t panel_bytes, int n_panels, int64_t k, const void *const *x, float *const *y, int n_cols) {
+static void mm_f16(const void *w, size_t panel_bytes, int n_panels, int64_t k, const void *const *x, float *const *y, int n_cols,
+                   bool near) {
+  (void)near;
   each_row(row_f16, w, panel_bytes, n_panels, k, x, y, n_cols);
 }
-static void mm_bf16(const void *w, size_t panel_bytes, int n_panels, int64_t k, const void *const *x, float *const *y, int n_cols) {
+static void mm_bf16(const void *w, size_t panel_bytes, int n_panels, int64_t k, const void *const *x, float *const *y, int n_cols,
+                   bool near) {
+  (void)near;
   each_row(row_bf16, w, panel_bytes, n_panels, k, x, y, n_cols);
 }
-static void mm_q8_0(const void *w, size_t panel_bytes, int n_panels, int64_t k, const void *const *x, float *const *y, int n_cols) {
+static void mm_q8_0(const void *w, size_t panel_bytes, int n_panels, int64_t k, const void *const *x, float *const *y, int n_cols,
+                   bool near) {
+  (void)near;
   each_row(row_q8_0, w, panel_bytes, n_panels, k, x, y, n_cols);
 }
-static void mm_q4_0(const void *w, size_t panel_bytes, int n_panels, int64_t k, const void *const *x, float *const *y, int n_cols) {
+static void mm_q4_0(const void *w, size_t panel_bytes, int n_panels, int64_t k, const void *const *x, float *const *y, int n_cols,
+                   bool near) {
+  (void)near;
   each_row(row_q4_0, w, panel_bytes, n_panels, k, x, y, n_cols);
 }
-static void mm_q4_k(const void *w, size_t panel_bytes, int n_panels, int64_t k, const void *const *x, float *const *y, int n_cols) {
+static void mm_q4_k(const void *w, size_t panel_bytes, int n_panels, int64_t k, const void *const *x, float *const *y, int n_cols,
+                   bool near) {
+  (void)near;
   each_row(row_q4_k, w, panel_bytes, n_panels, k, x, y, n_cols);
 }
-static void mm_q5_k(const void *w, size_t panel_bytes, int n_panels, int64_t k, const void *const *x, float *const *y, int n_cols) {
+static void mm_q5_k(const void *w, size_t panel_bytes, int n_panels, int64_t k, const void *const *x, float *const *y, int n_cols,
+                   bool near) {
+  (void)near;
   each_row(row_q5_k, w, panel_bytes, n_panels, k, x, y, n_cols);
 }
-static void mm_q6_k(const void *w, size_t panel_bytes, int n_panels, int64_t k, const void *const *x, float *const *y, int n_cols) {
+static void mm_q6_k(const void *w, size_t panel_bytes, int n_panels, int64_t k, const void *const *x, float *const *y, int n_cols,
+                   bool near) {
+  (void)near;
   each_row(row_q6_k, w, panel_bytes, n_panels, k, x, y, n_cols);
 }
 
