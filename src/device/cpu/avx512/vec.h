@@ -24,6 +24,7 @@ typedef __m512 vec_f;
 #define VEC_STAGED 8         /* of a tile that meets unpacked blocks of 256 */
 #define VEC_STAGED_FROM_6 16 /* columns of Q6_K up to which all tiles unpack in registers */
 #define VEC_JOINED 3         /* of a tile of Q6_K that takes all sub-blocks of a part line by line */
+#define VEC_KEPT 1           /* the first of many tiles of blocks of 256 unpacks them for the others */
 #else
 #define VEC_COLUMNS 6
 #define VEC_COLUMNS_4 4
@@ -31,10 +32,10 @@ typedef __m512 vec_f;
 #define VEC_STAGED 4
 #define VEC_STAGED_FROM_6 4
 #define VEC_JOINED 1
+#define VEC_KEPT 0
 #endif
 #define VEC_COLUMNS_PLAIN 12 /* of a tile of a plain type, which has no second accumulator */
 #define VEC_WHOLE_6 0        /* of Q6_K always so many: the last computes some column twice */
-#define VEC_KEPT 1           /* the first of many tiles of blocks of 256 unpacks them for the others */
 #define VEC_SIGNED_8 0       /* many columns of Q8_0 meet magnitudes and signs of weights (mm_signed8.inc) */
 #define VEC_WIDENED 0
 #define VEC_AHEAD 8192       /* bytes that weights are fetched ahead, into the second level cache */
