@@ -11,8 +11,9 @@
 static int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
 static int64_t max_of(int64_t a, int64_t b) { return a > b ? a : b; }
 
-/* Columns from which two panels are better than one. Of plain types always: a sum of one panel would wait for itself. */
-enum { TWO_FROM = 9, TWO_FROM_PLAIN = 1 };
+/* Columns from which two panels are better than one: while memory is waited for, one stream is. Of plain types always: a sum of one panel
+ * would wait for itself. */
+enum { TWO_FROM = CPU_FEW_COLUMNS + 1, TWO_FROM_PLAIN = 1 };
 
 void cpu_mm(const cpu_kernels *k, quant_type type, const void *panels, size_t panel_bytes, int n_panels, int64_t k_row, const void *const *x,
             float *const *y, int n_cols) {
@@ -79,7 +80,8 @@ int64_t cpu_matrix_group(const cpu_matrix *m, int64_t n_columns, int64_t n_block
   const int64_t macs = 16 << 20, least = 8; /* units a thread */
   int64_t by_time = macs / (CPU_PANEL * m->k * n_columns);
   int64_t by_share = m->n_panels * n_blocks / (least * n_threads);
-  return max_of(1, min_of(by_time, by_share));
+  int64_t group = max_of(1, min_of(by_time, by_share));
+  return group + group % 2; /* cpu_mm takes pairs */
 }
 
 /* A slab's share that is left to all, and in how many spans. */
