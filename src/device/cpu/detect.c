@@ -14,6 +14,8 @@ typedef struct level_info {
 
 static bool always(void) { return true; }
 
+enum { ZEN4 = 0x19, ZEN5 = 0x1a }; /* families of AMD that have AVX-512; no other maker has these numbers */
+
 #if defined(CPU_HAVE_X86)
 #include <cpuid.h>
 
@@ -48,14 +50,13 @@ static bool has_avx512bf16(void) {
   return __get_cpuid_count(7, 1, &a, &b, &c, &d) && all(a, bf16);
 }
 
-/* Family, with the extension that AMD counts from 15 on. */
-static bool reads_near(void) {
-  enum { ZEN5 = 0x1a };
+/* With the extension that is counted from 15 on. */
+static unsigned family(void) {
   unsigned a, b, c, d;
-  return __get_cpuid(1, &a, &b, &c, &d) && (a >> 8 & 15) + (a >> 20 & 255) == ZEN5;
+  return __get_cpuid(1, &a, &b, &c, &d) ? (a >> 8 & 15) + (a >> 20 & 255) : 0;
 }
 #else
-static bool reads_near(void) { return false; }
+static unsigned family(void) { return 0; }
 #endif
 
 static const level_info levels[CPU_LEVELS] = {
@@ -77,10 +78,12 @@ bool cpu_level_present(cpu_level level) {
 
 void cpu_kernels_fill(cpu_kernels *k, cpu_level level) {
   memset(k, 0, sizeof *k);
-  k->near = reads_near();
+  const unsigned processor = family();
+  k->near = processor == ZEN5;
   for (int l = 0; l <= (int)level; l++)
     for (size_t i = 0; i < COUNT_OF(levels[l].fill); i++)
       if (levels[l].fill[i]) levels[l].fill[i](k);
+  if (processor == ZEN4) memset(k->mm_two, 0, sizeof k->mm_two); /* multiplies one line a cycle, for which it loads enough */
 }
 
 void cpu_level_peak(cpu_level level, cpu_peak *p) {
