@@ -22,6 +22,7 @@ typedef __m256 vec_f;
 #define VEC_WHOLE_6 1        /* of Q6_K always so many: the last computes some column twice, which is better than a tile of another size */
 #define VEC_KEPT 0           /* the first of many tiles of blocks of 256 unpacks them for the others */
 #define VEC_NEXT 0           /* tiles ask for the next panels, not for what comes VEC_AHEAD bytes later */
+#define VEC_STRETCH 0        /* blocks of Q4_K whose scales are unpacked for many columns (mm_stretch.inc); 0: it is done without */
 #define VEC_STAGED_FROM_6 5  /* columns of Q6_K up to which all tiles unpack in registers */
 #define VEC_JOINED 1         /* of a tile of Q6_K that takes all sub-blocks of a part line by line */
 #define VEC_SIGNED_8 1       /* many columns of Q8_0 meet magnitudes and signs of weights (mm_signed8.inc) */

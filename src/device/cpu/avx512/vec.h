@@ -26,6 +26,7 @@ typedef __m512 vec_f;
 #define VEC_JOINED 3         /* of a tile of Q6_K that takes all sub-blocks of a part line by line */
 #define VEC_KEPT 1           /* the first of many tiles of blocks of 256 unpacks them for the others */
 #define VEC_NEXT 0           /* tiles ask for the next panels, not for what comes VEC_AHEAD bytes later */
+#define VEC_STRETCH 0        /* blocks of Q4_K whose scales are unpacked for many columns (mm_stretch.inc); 0: it is done without */
 #else
 #define VEC_COLUMNS 6
 #define VEC_COLUMNS_4 4
@@ -35,6 +36,7 @@ typedef __m512 vec_f;
 #define VEC_JOINED 1
 #define VEC_KEPT 0
 #define VEC_NEXT 1
+#define VEC_STRETCH 4
 #endif
 #define VEC_COLUMNS_PLAIN 12 /* of a tile of a plain type, which has no second accumulator */
 #define VEC_WHOLE_6 0        /* of Q6_K always so many: the last computes some column twice */
