@@ -11,15 +11,18 @@
 static int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
 static int64_t max_of(int64_t a, int64_t b) { return a > b ? a : b; }
 
-/* Columns from which two panels are better than one: while memory is waited for, one stream is. Of plain types always: a sum of one panel
- * would wait for itself. */
-enum { TWO_FROM = CPU_FEW_COLUMNS + 1, TWO_FROM_PLAIN = 1 };
+/* Columns from which two panels are better than one: enough tiles must ask for the next panels. Of plain types always: a sum of one panel would
+ * wait for itself. 0: never. */
+static const uint8_t two_from[QUANT_TYPE_END] = {
+    [QUANT_F32] = 1,   [QUANT_F16] = 1,   [QUANT_BF16] = 1,  [QUANT_Q8_0] = 10,
+    [QUANT_Q4_0] = 11, [QUANT_Q4_K] = 10, [QUANT_Q5_K] = 17, [QUANT_Q6_K] = 15,
+};
 
 void cpu_mm(const cpu_kernels *k, quant_type type, const void *panels, size_t panel_bytes, int n_panels, int64_t k_row, const void *const *x,
             float *const *y, int n_cols) {
   float *rest[CPU_MM_COLUMNS];
-  const int from = quant_table[type].block == 1 ? TWO_FROM_PLAIN : TWO_FROM;
-  const int n = k->mm_two[type] && n_cols >= from && n_cols <= CPU_MM_COLUMNS ? n_panels - n_panels % 2 : 0;
+  const bool two = k->mm_two[type] && two_from[type] && n_cols >= two_from[type] && n_cols <= CPU_MM_COLUMNS;
+  const int n = two ? n_panels - n_panels % 2 : 0;
   if (n) k->mm_two[type](panels, panel_bytes, n, k_row, x, y, n_cols, k->near);
   if (n == n_panels) return;
   for (int c = 0; c < n_cols && n; c++) rest[c] = y[c] + CPU_PANEL * n;
