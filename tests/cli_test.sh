@@ -342,6 +342,9 @@ check "a name cannot be markup" is_xml "$work/from.svg"
 "$tandem" bench --from $results/tandem.json --from $results/tandem.json --compare "$work/bench.json" --json >"$work/out" 2>"$work/err"
 check "medians of several files as JSON" is_json "$work/out"
 check "are those of one" sh -c "grep -q '\"test\":\"decode\",\"n\":64,\"depth\":2048,\"roof\":\"read\",\"tokens_per_second\":32,' '$work/out'"
+sed 's/"roof":"read","gb_per_second":27.0,"ceiling":33.3/"roof":"int8","tops":0.9,"ceiling":1.0/' $results/tandem.json >"$work/other_roof.json"
+"$tandem" bench --from $results/tandem.json --from "$work/other_roof.json" --json >"$work/merged" 2>/dev/null
+check "ceilings of two kinds have no median" sh -c "! grep -q '\"ceiling\":17' '$work/merged' && grep -q '\"of_roof\":0.8,\"gb_per_second\":27,\"ceiling\":33' '$work/merged'"
 check "nothing in common is said" grep -q "bench: no test in common" "$work/err"
 "$tandem" bench --from "$work/bench.json" --compare me="$work/bench.json" >"$work/out" 2>"$work/err"
 check "a run is as fast as itself" test "$(grep -cE ' 1\.00$' "$work/out")" -eq 10

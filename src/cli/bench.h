@@ -30,6 +30,7 @@ typedef struct bench_row {
 typedef struct bench_number {
   const char *key;
   size_t at;
+  bool by_roof; /* in the unit of the roof: not to be merged with that of a run which met another */
 } bench_number;
 enum { BENCH_NUMBERS = 8 };
 extern const bench_number bench_numbers[BENCH_NUMBERS];

@@ -10,10 +10,10 @@ const char *const bench_test_names[BENCH_TESTS] = {[BENCH_PROMPT] = "prompt", [B
 const char *const bench_roof_names[TANDEM_CEILINGS] = {
     [TANDEM_CEILING_READ] = "read", [TANDEM_CEILING_INT8] = "int8", [TANDEM_CEILING_F32] = "f32", [TANDEM_CEILING_BF16] = "bf16"};
 
-#define NUMBER(member) {#member, offsetof(bench_row, member)}
+#define NUMBER(member, by_roof) {#member, offsetof(bench_row, member), by_roof}
 const bench_number bench_numbers[BENCH_NUMBERS] = {
-    NUMBER(tokens_per_second), NUMBER(of_roof), NUMBER(with_attention), NUMBER(gb_per_second),
-    NUMBER(tops),              NUMBER(ceiling), NUMBER(cost),           NUMBER(roof_cost),
+    NUMBER(tokens_per_second, false), NUMBER(of_roof, false), NUMBER(with_attention, false), NUMBER(gb_per_second, true),
+    NUMBER(tops, true),               NUMBER(ceiling, true),  NUMBER(cost, false),           NUMBER(roof_cost, false),
 };
 
 double *bench_number_of(const bench_row *r, int i) { return (double *)(void *)((char *)(uintptr_t)r + bench_numbers[i].at); }
@@ -68,8 +68,10 @@ bool bench_same_test(const bench_row *a, const bench_row *b) { return a->test ==
 static void merge(bench_row *first, size_t n, double *values) {
   for (int k = 0; k < BENCH_NUMBERS; k++) {
     size_t known = 0;
-    for (size_t i = 0; i < n; i++)
-      if (*bench_number_of(&first[i], k) > 0) values[known++] = *bench_number_of(&first[i], k);
+    for (size_t i = 0; i < n; i++) {
+      bool fits = !bench_numbers[k].by_roof || first[i].roof == first->roof;
+      if (fits && *bench_number_of(&first[i], k) > 0) values[known++] = *bench_number_of(&first[i], k);
+    }
     if (known) *bench_number_of(first, k) = cli_median(values, known);
   }
 }
