@@ -208,8 +208,8 @@ static double run_block(const cpu_kernels *k, quant_type type, bool v, const att
   double t = os_seconds();
   for (int c = 0; c < n_cols; c++) in[c] = d->wide[c];
   for (int i = 0; i < repeat; i++) {
-    if (v) k->value[type](d->block, DIM, d->lo, d->hi, in, d->out, n_cols);
-    else k->score[type](d->block, DIM, CPU_BLOCK / 16, in, d->out, n_cols);
+    if (v) k->value[type](d->block, DIM, d->lo, d->hi, in, d->out, n_cols, (cpu_soon){0});
+    else k->score[type](d->block, DIM, CPU_BLOCK / 16, in, d->out, n_cols, (cpu_soon){0});
   }
   return os_seconds() - t;
 }

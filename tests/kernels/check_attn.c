@@ -112,7 +112,7 @@ static void score_shape(check *c, attn_data *d, int dim, int n_sub, int n_cols) 
     if (!CHECK_LEVEL(c, l, score[c->type])) continue;
     check_level((cpu_level)l);
     for (int i = 0; i < n_cols; i++) zone_blank(&d->out[i]);
-    c->kernels[l].score[c->type](d->block.data, dim, n_sub, q, s, n_cols);
+    c->kernels[l].score[c->type](d->block.data, dim, n_sub, q, s, n_cols, (cpu_soon){0});
     for (int i = 0; i < n_cols; i++) {
       check_zone(c, "s", &d->out[i]);
       if (l == CPU_SCALAR) {
@@ -191,7 +191,7 @@ static void value_shape(check *c, attn_data *d, int dim, int n_cols) {
     if (!CHECK_LEVEL(c, l, value[c->type])) continue;
     check_level((cpu_level)l);
     for (int i = 0; i < n_cols; i++) zone_blank(&d->out[i]);
-    c->kernels[l].value[c->type](d->block.data, dim, lo, hi, p, o, n_cols);
+    c->kernels[l].value[c->type](d->block.data, dim, lo, hi, p, o, n_cols, (cpu_soon){0});
     for (int i = 0; i < n_cols; i++) {
       check_zone(c, "o", &d->out[i]);
       if (l == CPU_SCALAR) {

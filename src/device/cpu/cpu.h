@@ -43,6 +43,12 @@ void cpu_panel_pack(quant_type type, int64_t cols, const void *rows, size_t row_
 typedef void cpu_mm_fn(const void *panels, size_t panel_bytes, int n_panels, int64_t k, const void *const *x, float *const *y, int n_cols,
                        bool near);
 
+/* What this thread will read next, if anything: score and value ask for it line by line while they work, and for nothing of their own. */
+typedef struct cpu_soon {
+  const char *at, *end;
+  bool near; /* cpu_kernels.near */
+} cpu_soon;
+
 /* One KV head, one block of a page, n_cols query columns. K block: sub-blocks of 16 positions, [16 sub][dim][16 position]
  * elements; V block: [256 position][dim]. Q8_0: K [16 sub][dim][16] int8, then f16 scales [16 sub][dim / 32][16];
  * V [256][dim] int8, then f16 scales [256][dim / 32]. Elements are widened to f32 exactly (q * d is exact).
@@ -50,11 +56,12 @@ typedef void cpu_mm_fn(const void *panels, size_t panel_bytes, int n_panels, int
  * V [128][dim][2 positions]. q and p are rounded to bf16 (nearest even; subnormals count as zeros of their sign).
  *   score: s[c][p] = +0, then fma(q[c][d], K[p][d], s) in increasing d, for p < 16 * n_sub; q is not scaled.
  *          BF16: s = pair(K[p][2 i], K[p][2 i + 1], q[c][2 i], q[c][2 i + 1], s) in increasing i; a missing last one is a pair of zeros. */
-typedef void cpu_score_fn(const void *k, int dim, int n_sub, const float *const *q, float *const *s, int n_cols);
+typedef void cpu_score_fn(const void *k, int dim, int n_sub, const float *const *q, float *const *s, int n_cols, cpu_soon soon);
 /*   value: o[c][d] = +0, then fma(p[c][i], V[i][d], o) for i = lo[c] .. hi[c] - 1 in increasing i.
  *          BF16: o = pair(V[2 i][d], V[2 i + 1][d], p[c][2 i], p[c][2 i + 1], o) in increasing i, of all pairs with a position in
  *          lo[c] .. hi[c] - 1; the other position of such a pair counts as a pair of zeros, whatever the cell holds. */
-typedef void cpu_value_fn(const void *v, int dim, const int *lo, const int *hi, const float *const *p, float *const *o, int n_cols);
+typedef void cpu_value_fn(const void *v, int dim, const int *lo, const int *hi, const float *const *p, float *const *o, int n_cols,
+                          cpu_soon soon);
 /* Where element d of a cell lies in its block, counted in elements; of Q8_0 that is its int8, and with dim / 32 its scales. */
 static inline size_t cpu_k_at(quant_type type, int cell, int d, int dim) {
   size_t sub = (size_t)(cell / 16) * (size_t)dim * 16, position = (size_t)(cell % 16);
@@ -67,9 +74,6 @@ static inline size_t cpu_v_at(quant_type type, int cell, int d, int dim) {
 }
 /* Writes one row of K (or V) of one head into cell `cell` of its block, rounded to the type (Q8_0 as quant encodes it). */
 typedef void cpu_cell_fn(void *block, int cell, const float *x, int dim);
-
-/* Score and value fetch ahead within their block; its first CPU_FETCH bytes are the caller's business. */
-enum { CPU_FETCH = 8192 };
 
 typedef struct cpu_kernels {
   cpu_mm_fn *mm[QUANT_TYPE_END];

@@ -30,12 +30,6 @@ static char *block_at(const cpu_run *r, const op_cache *c, bool v, int32_t seque
   return store + c->k_offset + (size_t)page * c->k_page + (size_t)head * c->k_block;
 }
 
-/* The first bytes of a block into the second level cache, while the block before it is worked on. */
-static void fetch_block(const char *block, size_t block_bytes) {
-  size_t n = block_bytes < CPU_FETCH ? block_bytes : CPU_FETCH;
-  for (size_t i = 0; i < n; i += 64) __builtin_prefetch(block + i, 0, 2);
-}
-
 /* ---- STORE ---------------------------------------------------------------------------------------------------------- */
 
 void cpu_run_store(const cpu_run *r, int i_step, int i_thread) {
@@ -200,11 +194,18 @@ static void tile_at(const attend *a, int64_t i, tile *t) {
   }
 }
 
+/* What the tile reads of K or V of block i_block: up to the last position that its last token sees. */
+static cpu_soon soon_of(const attend *a, const tile *t, int64_t i_block, bool v) {
+  int64_t last = a->r->batch->positions[t->chunk->first + t->chunk->n - 1] - a->s->behind;
+  size_t n = (size_t)min_of(CPU_BLOCK, last + 1 - i_block * CPU_BLOCK), cell_bytes = (v ? a->c->v_block : a->c->k_block) / CPU_BLOCK;
+  const char *block = block_at(a->r, a->c, v, t->sequence, i_block, t->kv_head);
+  return (cpu_soon){block, block + n * cell_bytes, a->r->device->kernels.near};
+}
+
 /* Scores, softmax and values of block i_block for the columns that see it, which are columns c0 .. c1 - 1. Results go to
- * o[c], m[c] and l[c]; l[c] of a column that sees nothing is set to 0, which no sum can be. `next` is the K block that this
- * thread will read after this one, or NULL. */
-static void attend_block(const attend *a, const tile *t, int64_t i_block, const char *next, float *const *o, float *m,
-                         float *l) {
+ * o[c], m[c] and l[c]; l[c] of a column that sees nothing is set to 0, which no sum can be. `next` is the K that this
+ * thread will read after this block, if any. */
+static void attend_block(const attend *a, const tile *t, int64_t i_block, cpu_soon next, float *const *o, float *m, float *l) {
   const cpu_kernels *k = &a->r->device->kernels;
   int lo[TILE_COLUMNS], hi[TILE_COLUMNS], c0 = t->n_cols, c1 = 0, end = 0;
   float *s[TILE_COLUMNS];
@@ -221,15 +222,13 @@ static void attend_block(const attend *a, const tile *t, int64_t i_block, const 
   }
   if (c0 >= c1) return;
   const char *k_block = block_at(a->r, a->c, false, t->sequence, i_block, t->kv_head);
-  const char *v_block = block_at(a->r, a->c, true, t->sequence, i_block, t->kv_head);
+  cpu_soon v = soon_of(a, t, i_block, true);
   int n = c1 - c0;
-  fetch_block(v_block, a->c->v_block);
-  k->score[a->c->k_type](k_block, a->c->k_dim, (end + 15) / 16, t->q + c0, s + c0, n);
-  if (next) fetch_block(next, a->c->k_block);
+  k->score[a->c->k_type](k_block, a->c->k_dim, (end + 15) / 16, t->q + c0, s + c0, n, v);
   for (int c = c0; c < c1; c++) k->softmax(s[c], lo[c], hi[c], a->s->scale, a->s->softcap, &m[c], &l[c]);
   const float *p[TILE_COLUMNS];
   for (int c = c0; c < c1; c++) p[c] = s[c];
-  k->value[a->c->v_type](v_block, a->c->v_dim, lo + c0, hi + c0, p + c0, o + c0, n);
+  k->value[a->c->v_type](v.at, a->c->v_dim, lo + c0, hi + c0, p + c0, o + c0, n, next);
 }
 
 /* Joins a block's result to the running one of a column; the first result is the running one. */
@@ -266,7 +265,7 @@ static void attend_tile(const attend *a, int64_t i) {
   }
   for (int64_t b = 0; b < t.n_blocks; b++) {
     int64_t i_block = t.first_block + b;
-    const char *next = b + 1 < t.n_blocks ? block_at(a->r, a->c, false, t.sequence, i_block + 1, t.kv_head) : NULL;
+    cpu_soon next = b + 1 < t.n_blocks ? soon_of(a, &t, i_block + 1, false) : (cpu_soon){0};
     attend_block(a, &t, i_block, next, b ? o_block : o, b ? m_block : m, b ? l_block : l);
     for (int c = 0; b && c < t.n_cols; c++) join(a, o[c], &m[c], &l[c], o_block[c], m_block[c], l_block[c]);
   }
@@ -292,24 +291,23 @@ static slots slots_of(const attend *a) {
   return s;
 }
 
-/* Which block of which tile a unit is. */
+/* Which block of which tile a unit is: a block of all tiles, then the next, as blocks of KV heads lie in a page. */
 typedef struct unit {
   tile t;
   int64_t i_tile, i_block; /* the block counted from the tile's first */
-  const char *k;           /* NULL: there is no such unit, or no such block in the tile */
+  cpu_soon k;              /* empty: there is no such unit, or no such block in the tile */
 } unit;
 
-static void unit_at(const attend *a, int64_t i, int64_t b0, int64_t n, unit *u) {
-  u->k = NULL;
-  u->i_tile = i / n;
-  if (u->i_tile >= a->n_tiles) return;
+static void unit_at(const attend *a, int64_t i, int64_t b0, int64_t b1, unit *u) {
+  u->k = (cpu_soon){0};
+  u->i_tile = i % a->n_tiles;
+  u->i_block = b0 + i / a->n_tiles;
+  if (u->i_block >= b1) return;
   tile_at(a, u->i_tile, &u->t);
-  u->i_block = b0 + i % n;
-  if (u->i_block < u->t.n_blocks)
-    u->k = block_at(a->r, a->c, false, u->t.sequence, u->t.first_block + u->i_block, u->t.kv_head);
+  if (u->i_block < u->t.n_blocks) u->k = soon_of(a, &u->t, u->t.first_block + u->i_block, false);
 }
 
-static void attend_slot(const attend *a, const unit *u, const char *next, float *slot, int64_t column) {
+static void attend_slot(const attend *a, const unit *u, cpu_soon next, float *slot, int64_t column) {
   float *o[TILE_COLUMNS], m[TILE_COLUMNS], l[TILE_COLUMNS];
   for (int c = 0; c < u->t.n_cols; c++) o[c] = slot + c * column;
   attend_block(a, &u->t, u->t.first_block + u->i_block, next, o, m, l);
@@ -331,13 +329,13 @@ static void join_slots(const attend *a, const slots *s, float *first, int64_t fr
 /* Units of blocks b0 .. b1 - 1 of every tile, counted from its first. A thread claims its next unit before it does the last
  * one, so that it knows what to fetch. */
 static void attend_units(const attend *a, const slots *s, pool_counter *units, int64_t b0, int64_t b1) {
-  int64_t n = b1 - b0, first_slot = b0 > 0;
+  int64_t first_slot = b0 > 0;
   unit u[2]; /* this one and the next */
-  unit_at(a, pool_claim(units, 1), b0, n, &u[0]);
-  for (int i = 0; u[i].i_tile < a->n_tiles; i = !i) {
-    unit_at(a, pool_claim(units, 1), b0, n, &u[!i]);
+  unit_at(a, pool_claim(units, 1), b0, b1, &u[0]);
+  for (int i = 0; u[i].i_block < b1; i = !i) {
+    unit_at(a, pool_claim(units, 1), b0, b1, &u[!i]);
     float *slot = s->first + u[i].i_tile * s->tile + (first_slot + u[i].i_block - b0) * s->slot;
-    if (u[i].k) attend_slot(a, &u[i], u[!i].k, slot, s->column);
+    if (u[i].k.at) attend_slot(a, &u[i], u[!i].k, slot, s->column);
   }
 }
 

@@ -52,23 +52,29 @@ static inline void value(element_fn *at, const void *v, int dim, const int *lo, 
     }
 }
 
-static void score_f32(const void *k, int dim, int n_sub, const float *const *q, float *const *s, int n_cols) {
+static void score_f32(const void *k, int dim, int n_sub, const float *const *q, float *const *s, int n_cols, cpu_soon soon) {
+  (void)soon;
   score(k_f32, k, dim, n_sub, q, s, n_cols);
 }
-static void score_f16(const void *k, int dim, int n_sub, const float *const *q, float *const *s, int n_cols) {
+static void score_f16(const void *k, int dim, int n_sub, const float *const *q, float *const *s, int n_cols, cpu_soon soon) {
+  (void)soon;
   score(k_f16, k, dim, n_sub, q, s, n_cols);
 }
-static void score_q8_0(const void *k, int dim, int n_sub, const float *const *q, float *const *s, int n_cols) {
+static void score_q8_0(const void *k, int dim, int n_sub, const float *const *q, float *const *s, int n_cols, cpu_soon soon) {
+  (void)soon;
   score(k_q8_0, k, dim, n_sub, q, s, n_cols);
 }
 
-static void value_f32(const void *v, int dim, const int *lo, const int *hi, const float *const *p, float *const *o, int n) {
+static void value_f32(const void *v, int dim, const int *lo, const int *hi, const float *const *p, float *const *o, int n, cpu_soon soon) {
+  (void)soon;
   value(v_f32, v, dim, lo, hi, p, o, n);
 }
-static void value_f16(const void *v, int dim, const int *lo, const int *hi, const float *const *p, float *const *o, int n) {
+static void value_f16(const void *v, int dim, const int *lo, const int *hi, const float *const *p, float *const *o, int n, cpu_soon soon) {
+  (void)soon;
   value(v_f16, v, dim, lo, hi, p, o, n);
 }
-static void value_q8_0(const void *v, int dim, const int *lo, const int *hi, const float *const *p, float *const *o, int n) {
+static void value_q8_0(const void *v, int dim, const int *lo, const int *hi, const float *const *p, float *const *o, int n, cpu_soon soon) {
+  (void)soon;
   value(v_q8_0, v, dim, lo, hi, p, o, n);
 }
 
@@ -77,7 +83,8 @@ static void value_q8_0(const void *v, int dim, const int *lo, const int *hi, con
 static float widened(uint16_t h) { return math_flushed(quant_bf16_to_f32(h)); }
 static float rounded(float x) { return widened(quant_f32_to_bf16(math_flushed(x))); }
 
-static void score_bf16(const void *block, int dim, int n_sub, const float *const *q, float *const *s, int n_cols) {
+static void score_bf16(const void *block, int dim, int n_sub, const float *const *q, float *const *s, int n_cols, cpu_soon soon) {
+  (void)soon;
   const uint16_t *k = block;
   for (int p = 0; p < 16 * n_sub; p++)
     for (int c = 0; c < n_cols; c++) {
@@ -90,7 +97,8 @@ static void score_bf16(const void *block, int dim, int n_sub, const float *const
     }
 }
 
-static void value_bf16(const void *block, int dim, const int *lo, const int *hi, const float *const *p, float *const *o, int n_cols) {
+static void value_bf16(const void *block, int dim, const int *lo, const int *hi, const float *const *p, float *const *o, int n_cols, cpu_soon soon) {
+  (void)soon;
   const uint16_t *v = block;
   for (int c = 0; c < n_cols; c++) {
     memset(o[c], 0, sizeof(float) * (size_t)dim);
