@@ -279,8 +279,10 @@ void check_put_v(check *c) { put_cells(c, false); }
 
 /* ---- softmax --------------------------------------------------------------------------------------------------------- */
 
+enum { SOFTMAX_COLS = 5 };
+
 typedef struct softmax_shape {
-  int lo, hi;
+  int n_cols, lo[SOFTMAX_COLS], hi[SOFTMAX_COLS];
   float scale, cap;
   bool tight;
 } softmax_shape;
@@ -288,9 +290,10 @@ typedef struct softmax_shape {
 /* Bound of p = exp(t - m): exp itself is right to 2 ulp = 4 u; its argument has one rounding of |t - m|. With a cap, t = cap *
  * tanh(..) carries the division, 2 ulp of tanh and the product: 6 u cap, and m the same: 12 u cap in the argument.
  * Results below the normal range may be +0. */
-static void compare_softmax(check *c, const softmax_shape *s, const float *x, const float *p, float m, float l) {
+static void compare_softmax(check *c, const softmax_shape *s, int col, const float *x, const float *p, float m, float l) {
+  const int lo = s->lo[col], hi = s->hi[col];
   double t[CPU_BLOCK], value[CPU_BLOCK], bound[CPU_BLOCK], most = -INFINITY, sum = 0;
-  for (int i = s->lo; i < s->hi; i++) {
+  for (int i = lo; i < hi; i++) {
     t[i] = (double)(x[i] * s->scale);
     if (s->cap > 0) t[i] = (double)s->cap * tanh((double)x[i] * (double)s->scale / (double)s->cap);
     most = fmax(most, t[i]);
@@ -299,14 +302,14 @@ static void compare_softmax(check *c, const softmax_shape *s, const float *x, co
   if (!(fabs((double)m - most) <= error_t)) check_fail(c, "m = %a, oracle %a", (double)m, most);
   for (int i = 0; i < CPU_BLOCK; i++) {
     value[i] = bound[i] = 0;
-    if (i < s->lo || i >= s->hi) continue;
+    if (i < lo || i >= hi) continue;
     value[i] = exp(t[i] - most);
     bound[i] = value[i] * (4 * ORACLE_U + ORACLE_U * fabs(t[i] - most) + 2 * error_t) * 1.001 + 0x1p-126;
     sum += (double)p[i];
   }
   check_near(c, "p", p, value, bound, CPU_BLOCK);
   for (int i = 0; i < CPU_BLOCK; i++) {
-    if ((i < s->lo || i >= s->hi) && (p[i] != 0 || signbit(p[i]))) check_fail(c, "p[%d] = %a outside", i, (double)p[i]);
+    if ((i < lo || i >= hi) && (p[i] != 0 || signbit(p[i]))) check_fail(c, "p[%d] = %a outside", i, (double)p[i]);
   }
   float lanes = oracle_lanes16(p, CPU_BLOCK, false);
   check_bits(c, "l by cpu.h", &l, &lanes, 1);
@@ -314,45 +317,60 @@ static void compare_softmax(check *c, const softmax_shape *s, const float *x, co
   check_near(c, "l", &l, &sum, &off, 1);
 }
 
-static void softmax_one(check *c, zone *z, const softmax_shape *s, int kind) {
-  float x[CPU_BLOCK], scalar[CPU_BLOCK + 2];
-  static const char *const kinds[] = {"normal", "all equal", "large negatives", "zeros", "one peak", "wide"};
-  check_shape(c, "positions %d..%d, scale %g, cap %g, %s", s->lo, s->hi - 1, (double)s->scale, (double)s->cap, kinds[kind]);
+static void softmax_fill(float *x, int lo, int hi, int kind) {
   for (int i = 0; i < CPU_BLOCK; i++) {
-    float peak = i == (s->lo + s->hi) / 2 ? 500 : -500, negative = random_unit() * 1e30f - 1e30f;
+    float peak = i == (lo + hi) / 2 ? 500 : -500, negative = random_unit() * 1e30f - 1e30f;
     float zero = i % 2 ? 0.0f : -0.0f, wide = ldexpf(random_unit(), random_below(12) - 4);
     float of[] = {8 * random_normal(), -3.25f, negative, zero, peak, wide};
-    x[i] = i < s->lo || i >= s->hi ? NAN : of[kind];
+    x[i] = i < lo || i >= hi ? NAN : of[kind];
   }
+}
+
+static void softmax_one(check *c, zone *z, const softmax_shape *s, int kind) {
+  float x[SOFTMAX_COLS][CPU_BLOCK], scalar[SOFTMAX_COLS][CPU_BLOCK + 2];
+  static const char *const kinds[] = {"normal", "all equal", "large negatives", "zeros", "one peak", "wide"};
+  check_shape(c, "%d columns, the first of positions %d..%d, scale %g, cap %g, from %s on", s->n_cols, s->lo[0], s->hi[0] - 1,
+              (double)s->scale, (double)s->cap, kinds[kind]);
+  for (int i = 0; i < s->n_cols; i++) softmax_fill(x[i], s->lo[i], s->hi[i], (kind + i) % (int)COUNT_OF(kinds));
   for (int l = 0; l < CPU_LEVELS; l++) {
     if (!CHECK_LEVEL(c, l, softmax)) continue;
     check_level((cpu_level)l);
-    float *p = zone_place(z, sizeof x, 4, s->tight), m = NAN, sum = NAN;
-    memcpy(p, x, sizeof x);
-    c->kernels[l].softmax(p, s->lo, s->hi, s->scale, s->cap, &m, &sum);
+    float *p[SOFTMAX_COLS], m[SOFTMAX_COLS], sum[SOFTMAX_COLS];
+    p[0] = zone_place(z, (size_t)s->n_cols * sizeof x[0], 4, s->tight);
+    memcpy(p[0], x, (size_t)s->n_cols * sizeof x[0]);
+    for (int i = 0; i < s->n_cols; i++) {
+      p[i] = p[0] + i * CPU_BLOCK;
+      m[i] = sum[i] = NAN;
+    }
+    c->kernels[l].softmax(p, s->lo, s->hi, s->n_cols, s->scale, s->cap, m, sum);
     check_zone(c, "s", z);
-    if (l == CPU_SCALAR) {
-      compare_softmax(c, s, x, p, m, sum);
-      memcpy(scalar, p, sizeof x);
-      scalar[CPU_BLOCK] = m;
-      scalar[CPU_BLOCK + 1] = sum;
-    } else {
-      check_bits(c, "p against scalar", p, scalar, CPU_BLOCK);
-      check_bits(c, "m against scalar", &m, scalar + CPU_BLOCK, 1);
-      check_bits(c, "l against scalar", &sum, scalar + CPU_BLOCK + 1, 1);
+    for (int i = 0; i < s->n_cols; i++) {
+      if (l == CPU_SCALAR) {
+        compare_softmax(c, s, i, x[i], p[i], m[i], sum[i]);
+        memcpy(scalar[i], p[i], sizeof x[i]);
+        scalar[i][CPU_BLOCK] = m[i];
+        scalar[i][CPU_BLOCK + 1] = sum[i];
+      } else {
+        check_bits(c, "p against scalar", p[i], scalar[i], CPU_BLOCK);
+        check_bits(c, "m against scalar", &m[i], scalar[i] + CPU_BLOCK, 1);
+        check_bits(c, "l against scalar", &sum[i], scalar[i] + CPU_BLOCK + 1, 1);
+      }
     }
   }
 }
 
 void check_softmax(check *c) {
   zone z;
-  zone_open(&z, CPU_BLOCK * sizeof(float));
+  zone_open(&z, SOFTMAX_COLS * CPU_BLOCK * sizeof(float));
   for (int i = 0; i < 1200; i++) {
     static const float scales[] = {1, 0.125f, 0.088388346f, 2.5f}, caps[] = {0, 0, 50, 5};
-    softmax_shape s = {.scale = scales[random_below(4)], .cap = caps[random_below(4)], .tight = random_below(2)};
-    int how = i % 4;
-    s.lo = how == 0 ? 0 : random_below(CPU_BLOCK);
-    s.hi = how == 1 ? s.lo + 1 : how == 2 ? CPU_BLOCK : s.lo + 1 + random_below(CPU_BLOCK - s.lo);
+    softmax_shape s = {.n_cols = 1 + random_below(SOFTMAX_COLS), .scale = scales[random_below(4)], .cap = caps[random_below(4)]};
+    s.tight = random_below(2);
+    for (int col = 0; col < s.n_cols; col++) {
+      int how = (i + col) % 4;
+      s.lo[col] = how == 0 ? 0 : random_below(CPU_BLOCK);
+      s.hi[col] = how == 1 ? s.lo[col] + 1 : how == 2 ? CPU_BLOCK : s.lo[col] + 1 + random_below(CPU_BLOCK - s.lo[col]);
+    }
     softmax_one(c, &z, &s, i % 6);
   }
 }

@@ -82,9 +82,9 @@ typedef struct cpu_kernels {
   cpu_score_fn *score[QUANT_TYPE_END];
   cpu_value_fn *value[QUANT_TYPE_END];
   cpu_cell_fn *put_k[QUANT_TYPE_END], *put_v[QUANT_TYPE_END];
-  /* In place on s[lo .. hi - 1], the rest of s[0 .. 255] set to +0: s = s * scale; if cap > 0: s = cap * tanh(s / cap);
-   * *m = max; s = exp(s - m); *l = lanes16 sum over all 256 (lane = position % 16). lo < hi. */
-  void (*softmax)(float *s, int lo, int hi, float scale, float cap, float *m, float *l);
+  /* Of each column in place on s[lo .. hi - 1], the rest of s[0 .. 255] set to +0: s = s * scale; if cap > 0: s = cap * tanh(s / cap);
+   * m = max; s = exp(s - m); l = lanes16 sum over all 256 (lane = position % 16). lo < hi. */
+  void (*softmax)(float *const *s, const int *lo, const int *hi, int n_cols, float scale, float cap, float *m, float *l);
   /* Joins a later block (o_b, m_b, l_b) to a running result: m' = max; a = exp(m - m'), b = exp(m_b - m');
    * o = fma(o_b, b, o * a), l = fma(l_b, b, l * a). */
   void (*merge)(float *o, float *m, float *l, const float *o_b, float m_b, float l_b, int n);

@@ -225,7 +225,7 @@ static void attend_block(const attend *a, const tile *t, int64_t i_block, cpu_so
   cpu_soon v = soon_of(a, t, i_block, true);
   int n = c1 - c0;
   k->score[a->c->k_type](k_block, a->c->k_dim, (end + 15) / 16, t->q + c0, s + c0, n, v);
-  for (int c = c0; c < c1; c++) k->softmax(s[c], lo[c], hi[c], a->s->scale, a->s->softcap, &m[c], &l[c]);
+  k->softmax(s + c0, lo + c0, hi + c0, n, a->s->scale, a->s->softcap, m + c0, l + c0);
   const float *p[TILE_COLUMNS];
   for (int c = c0; c < c1; c++) p[c] = s[c];
   k->value[a->c->v_type](v.at, a->c->v_dim, lo + c0, hi + c0, p + c0, o + c0, n, next);

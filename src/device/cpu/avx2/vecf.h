@@ -88,6 +88,12 @@ VECF_INLINE vecf vecf_choose(vecm m, vecf x, vecf y) {
 }
 VECF_INLINE veci veci_choose(vecm m, veci x, veci y) { return vecf_bits(vecf_choose(m, vecf_from_bits(x), vecf_from_bits(y))); }
 
+/* p 2^n, normal, of integers n, which the low bits of t hold too, as far as x, of which all of them were made, is a number: else x. */
+VECF_INLINE vecf vecf_times_2_to(vecf p, vecf n, veci t, vecf x) {
+  (void)n;
+  return vecf_choose(vecf_is_nan(x), x, vecf_from_bits(veci_add(vecf_bits(p), veci_shl(t, 23))));
+}
+
 /* The 16 lanes joined by the tree of 8, 4, 2, 1. */
 VECF_INLINE float vecf_sum(vecf x) {
   __m256 b = _mm256_add_ps(x.a, x.b);

@@ -49,6 +49,11 @@ VECF_INLINE vecf veci_to_f(veci a) { return _mm512_cvtepi32_ps(a); }
 VECF_INLINE vecm vecf_less(vecf a, vecf b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
 VECF_INLINE vecm vecf_at_least(vecf a, vecf b) { return _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ); }
 VECF_INLINE vecm vecf_is_nan(vecf a) { return _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q); }
+/* p 2^n, normal, of integers n, which the low bits of t hold too, as far as x, of which all of them were made, is a number: else x. */
+VECF_INLINE vecf vecf_times_2_to(vecf p, vecf n, veci t, vecf x) {
+  (void)t, (void)x;
+  return _mm512_scalef_ps(p, n); /* p and n are x then */
+}
 VECF_INLINE vecm vecm_range(int lo, int hi) { /* 0 <= lo < hi <= 16 */
   return (__mmask16)((0xffffu << lo) & (0xffffu >> (16 - hi)));
 }

@@ -161,7 +161,7 @@ static void put_v_q8_0(void *block, int cell, const float *x, int dim) {
 
 /* ---- softmax of a block, and joining blocks ------------------------------------------------------------------------- */
 
-static void attn_softmax(float *s, int lo, int hi, float scale, float cap, float *m, float *l) {
+static void softmax(float *s, int lo, int hi, float scale, float cap, float *m, float *l) {
   float lane[16] = {0}, most[16];
   for (int j = 0; j < 16; j++) most[j] = -INFINITY;
   for (int i = lo; i < hi; i++) {
@@ -175,6 +175,10 @@ static void attn_softmax(float *s, int lo, int hi, float scale, float cap, float
     lane[i % 16] += s[i];
   }
   *l = math_sum16(lane);
+}
+
+static void attn_softmax(float *const *s, const int *lo, const int *hi, int n_cols, float scale, float cap, float *m, float *l) {
+  for (int c = 0; c < n_cols; c++) softmax(s[c], lo[c], hi[c], scale, cap, &m[c], &l[c]);
 }
 
 static void attn_merge(float *o, float *m, float *l, const float *o_b, float m_b, float l_b, int n) {
