@@ -87,7 +87,8 @@ int64_t cpu_matrix_group(const cpu_matrix *m, int64_t n_columns, int64_t n_block
   return group + group % 2; /* cpu_mm takes pairs */
 }
 
-/* A slab's share that is left to all, and in how many spans. */
+/* A slab's share that is left to all, and in how many spans. Spans are claimed slab by slab in turn: threads that are equally fast read
+ * on where they are, and what they have asked for ahead of a span's end is theirs. */
 enum { TAIL = 4, SPANS = 8 };
 
 static int64_t slab_start(const cpu_spans *s, int i) { return s->n * i / s->n_threads; }
@@ -103,11 +104,13 @@ bool cpu_next_span(cpu_spans *s, int64_t *from, int64_t *to) {
     *to = tail_start(s, s->i_thread);
     return true;
   }
-  int64_t u = s->n_threads > 1 ? pool_claim(s->claims, 1) : SPANS, slab = u / SPANS;
-  if (slab >= s->n_threads) return false;
-  int64_t start = tail_start(s, (int)slab), length = slab_start(s, (int)slab + 1) - start;
-  *from = start + length * (u % SPANS) / SPANS;
-  *to = start + length * (u % SPANS + 1) / SPANS;
+  if (s->n_threads == 1) return false;
+  int64_t u = pool_claim(s->claims, 1), i = u / s->n_threads; /* span i of a slab */
+  if (i >= SPANS) return false;
+  int slab = (int)(u % s->n_threads);
+  int64_t start = tail_start(s, slab), length = slab_start(s, slab + 1) - start;
+  *from = start + length * i / SPANS;
+  *to = start + length * (i + 1) / SPANS;
   return true;
 }
 
