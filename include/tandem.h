@@ -152,6 +152,9 @@ typedef struct tandem_engine_info {
   uint64_t n_params;      /* number of weights */
   uint64_t weight_bytes;  /* weights as they lie in memory */
   uint64_t read_bytes;    /* weight bytes read to evaluate one token (experts that are used, one embedding row) */
+  uint64_t expert_bytes;  /* of these: experts, of which a token uses */
+  int32_t n_experts_used; /* so many, */
+  int32_t n_experts;      /* of so many; 0 = there are none */
   uint64_t kv_bytes;      /* all K/V pages */
   uint64_t scratch_bytes; /* intermediates, logits, inputs */
   uint64_t macs;          /* multiply-adds of weights for one token with logits */

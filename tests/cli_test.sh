@@ -306,6 +306,13 @@ for t in tests:
 read = {d: [t['gb_per_second'] * 1e9 / t['tokens_per_second'] for t in tests if t['test'] == 'decode' and t['depth'] == d][0] for d in (0, 300)}
 assert abs(read[300] - read[0] - 300 * 512 - (128 - 2.5) * 2048) < 10, read
 "
+  "$tandem" bench -m tests/data/zoo/mixtral.gguf -p 0 -n 0 --verify 2,3 -r 1 --json >"$work/moe.json" 2>"$work/err"
+  check "a pass over more tokens reads more experts" $python -c "
+import json
+two, three = json.load(open('$work/moe.json'))['verify']
+# 2 of 8 for each: 1.75 and 2.31 times as many as for one, where reading is what takes longest.
+if 'gb_per_second' in two and 'gb_per_second' in three: assert abs((three['roof_cost'] - 1) / (two['roof_cost'] - 1) - 1.3125 / 0.75) < 0.05, (two, three)
+"
 else
   skip "contents of JSON: python3 is not installed"
 fi

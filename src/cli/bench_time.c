@@ -3,7 +3,8 @@
  *   prompt    2 (n (macs - head) + head) operations for n tokens: every multiply-add of weights is two; the head (n_embd x n_vocab)
  *             is needed for the last token only. The peak is that of int8, bf16 or f32: what most of them are
  *   decode    bytes of weights and of the keys and values that a token reads, at the speed of reading memory
- *   verify    the slower of the two for a pass over n tokens with all their logits: reading once, or n times the arithmetic
+ *   verify    the slower of the two for a pass over n tokens with all their logits: reading once, or n times the arithmetic. Of E
+ *             experts, k used by a token, n tokens read E (1 - (1 - k / E)^n): what is chosen evenly, as by random weights
  *
  * Prompts and passes are held against a second roof as well, in which attention is computed at its own peak: f32, or bf16
  * if keys are.
@@ -14,6 +15,7 @@
 #include "cli/bench.h"
 
 #include <inttypes.h>
+#include <math.h>
 
 enum { MIN_ROUNDS = 5, MAX_ROUNDS = 1000, MIN_STRETCHES = 5, MIN_LONG_STRETCHES = 3, MAX_STRETCHES = 4096, MAX_SLICES = 12 };
 static const double verify_seconds = 1;      /* for each repetition: rounds of passes go on for this long, so that medians settle */
@@ -98,14 +100,21 @@ static double mean_seen(const bench_run *r, int64_t n, int64_t window) {
   return sum / (double)n;
 }
 
-/* Of one of n tokens that have one row of logits between them (prompt), or one each. Weights are read for one token at a time: the
- * experts of several, which differ, are not counted. */
-static work work_of(const bench_run *r, int64_t n, bool prompt) {
+/* How many times as many experts n tokens use as one, if each uses any with the same chance and whatever the others use. */
+static double more_experts(const tandem_engine_info *i, int64_t n) {
+  if (!i->n_experts) return 1;
+  double used = (double)i->n_experts_used / i->n_experts;
+  return (1 - pow(1 - used, (double)n)) / used;
+}
+
+/* Of one of n tokens of a prompt, which have one row of logits between them, or of decode; bytes of a pass are those of all its tokens. */
+static work work_of(const bench_run *r, int64_t n, bench_test test) {
   const tandem_engine_info *i = &r->info;
   double head = (double)i->n_embd * i->n_vocab, body = (double)i->macs - head, all = mean_seen(r, n, 0), few = mean_seen(r, n, i->window);
   if (body < 0) head = (double)i->macs, body = 0;
-  return (work){.bytes = (double)i->read_bytes + all * (double)i->cell_bytes + few * (double)i->window_cell_bytes,
-                .ops = 2 * (body + (prompt ? head / (double)n : head)),
+  double weights = (double)i->read_bytes + (test == BENCH_VERIFY ? more_experts(i, n) - 1 : 0) * (double)i->expert_bytes;
+  return (work){.bytes = weights + all * (double)i->cell_bytes + few * (double)i->window_cell_bytes,
+                .ops = 2 * (body + (test == BENCH_PROMPT ? head / (double)n : head)),
                 .attention = 2 * (all * (double)i->cell_macs + few * (double)i->window_cell_macs)};
 }
 
@@ -202,7 +211,7 @@ static void fill_row(bench_row *row, double per_token, double ceiling) {
 
 status bench_run_tokens(bench_run *r, bench_row *row) {
   bool prompt = row->test == BENCH_PROMPT;
-  work w = work_of(r, row->n, prompt);
+  work w = work_of(r, row->n, row->test);
   row->roof = prompt ? r->info.arithmetic : TANDEM_CEILING_READ;
   unsigned kinds = 1u << row->roof | (prompt ? 1u << r->info.cell_arithmetic : 0);
   double per_token = prompt ? w.ops : w.bytes, start;
@@ -248,7 +257,7 @@ static double slower_roof(const work *w, double read, double arithmetic, double 
 
 static void fill_pass(const bench_run *r, int i_pass, size_t rounds, bench_row *row) {
   tandem_ceiling arithmetic = r->info.arithmetic;
-  work w = work_of(r, row->n, false), one = work_of(r, 1, false);
+  work w = work_of(r, row->n, BENCH_VERIFY), one = work_of(r, 1, BENCH_VERIFY);
   double read = median_roof(r, TANDEM_CEILING_READ, rounds + 1), ops = median_roof(r, (int)arithmetic, rounds + 1);
   double cells = median_roof(r, (int)r->info.cell_arithmetic, rounds + 1), seconds[MAX_ROUNDS];
   bool reads;
@@ -266,7 +275,7 @@ static void add_shares(bench_run *r, const bench_row *rows, int n, size_t round)
   double read = between(beside, TANDEM_CEILING_READ), ops = between(beside, (int)r->info.arithmetic), cells = between(beside, (int)r->info.cell_arithmetic);
   bool reads;
   for (int i = 0; i < n; i++) {
-    work w = work_of(r, rows[i].n, false);
+    work w = work_of(r, rows[i].n, BENCH_VERIFY);
     double seconds = r->passes[i].seconds[round];
     r->passes[i].share[round] = slower_roof(&w, read, ops, 0, rows[i].n, &reads) / seconds;
     r->passes[i].with_attention[round] = slower_roof(&w, read, ops, cells, rows[i].n, &reads) / seconds;

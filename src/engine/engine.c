@@ -197,13 +197,14 @@ tandem_status tandem_engine_get_info(const tandem_engine *e, tandem_engine_info 
   device_info d;
   e->ops->info(e->device, &d);
   const plan *p = e->plan;
+  const plan_costs cost = plan_cost(p);
   *info = (tandem_engine_info){
       .size = sizeof *info, .arch = e->model->arch->name, .name = e->model->name, .cpu = d.level, .n_vocab = (int32_t)e->model->n_vocab,
       .n_layers = e->model->n_layers, .n_embd = (int32_t)e->model->keys.n_embd, .n_threads = d.n_threads, .n_ubatch = p->limits.max_tokens,
       .n_context = p->limits.n_context, .n_context_train = e->model->keys.n_context, .has_vocab = e->tokens != NULL,
       .n_params = e->model->n_params, .weight_bytes = e->model->weight_bytes, .kv_bytes = kv_bytes(p), .scratch_bytes = scratch_bytes(p),
-      .peak_bytes = e->fit.sum.peak};
-  plan_cost(p, &info->read_bytes, &info->macs, &info->arithmetic);
+      .peak_bytes = e->fit.sum.peak, .read_bytes = cost.read_bytes, .expert_bytes = cost.expert_bytes, .n_experts = cost.n_experts,
+      .n_experts_used = cost.n_used, .macs = cost.macs, .arithmetic = cost.arithmetic};
   add_attention(p, info);
   info->draft_kind = info->draft_name = "";
   info->draft_off = e->draft.off;

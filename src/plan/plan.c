@@ -75,19 +75,27 @@ device_program plan_program(const plan *p) {
                           .n_caches = p->n_caches, .max_tokens = p->limits.max_tokens, .max_outputs = p->limits.max_outputs};
 }
 
-void plan_cost(const plan *p, uint64_t *read_bytes, uint64_t *macs, tandem_ceiling *arithmetic) {
-  double bytes = 0, flops = 0, of[TANDEM_CEILINGS] = {0};
+plan_costs plan_cost(const plan *p) {
+  plan_costs c = {.arithmetic = TANDEM_CEILING_INT8};
+  double bytes = 0, of_experts = 0, flops = 0, of[TANDEM_CEILINGS] = {0};
   for (int32_t i = 0; i < p->n_steps; i++) {
     const op_step *s = &p->steps[i];
-    bytes += op_weight_bytes(s, p->values, 1);
+    double read = op_weight_bytes(s, p->values, 1);
+    bytes += read;
+    if (s->op == OP_MMX) {
+      of_experts += read;
+      c.n_used = s->n_used;
+      c.n_experts = (int32_t)p->values[s->src[1]].n_slabs;
+    }
     if (s->op != OP_MM && s->op != OP_MMGLU && s->op != OP_MMX) continue;
     double some = op_flops(s, p->values, 1, 1, 0);
     flops += some;
     of[op_arithmetic(p->values[s->src[1]].type)] += some;
   }
-  *read_bytes = (uint64_t)bytes;
-  *macs = (uint64_t)(flops / 2);
-  *arithmetic = TANDEM_CEILING_INT8;
+  c.read_bytes = (uint64_t)bytes;
+  c.expert_bytes = (uint64_t)of_experts;
+  c.macs = (uint64_t)(flops / 2);
   for (int i = 0; i < TANDEM_CEILINGS; i++)
-    if (of[i] > of[*arithmetic]) *arithmetic = (tandem_ceiling)i;
+    if (of[i] > of[c.arithmetic]) c.arithmetic = (tandem_ceiling)i;
+  return c;
 }

@@ -85,8 +85,14 @@ status plan_run(const plan *p, const device_ops *ops, device *d, const device_bi
 /* Steps, shapes, bytes, flops and offsets for a batch of n_tokens with one row of logits. */
 status plan_explain(const plan *p, const device_info *device, int32_t n_tokens, bool json, text *out, error *err);
 
-/* Bytes of weights read for one token, multiply-adds of weights for one token with logits, and what most of these are. */
-void plan_cost(const plan *p, uint64_t *read_bytes, uint64_t *macs, tandem_ceiling *arithmetic);
+/* Of one token with logits: bytes of weights read, and of these the bytes of experts, n_used of n_experts (0: there are none);
+ * multiply-adds of weights, and what most of them are. */
+typedef struct plan_costs {
+  uint64_t read_bytes, expert_bytes, macs;
+  int32_t n_used, n_experts;
+  tandem_ceiling arithmetic;
+} plan_costs;
+plan_costs plan_cost(const plan *p);
 
 /* ---- fit.c: which limits the memory allows ----------------------------------------------------------------------- */
 
