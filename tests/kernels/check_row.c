@@ -371,6 +371,7 @@ static double ulps(float y, double value) {
 }
 
 enum { SAMPLES = 1024 };
+#define NOT_A_NUMBER __builtin_nanf("0x155") /* with bits where 2^n is made */
 
 typedef struct sweep {
   bool is_exp;
@@ -444,7 +445,8 @@ static void sweep_all(check *c, sweep *s, float from, float to, uint32_t step) {
 
 void check_exp(check *c) {
   static const float points[][2] = {{0, 1}, {-0.0f, 1}, {1e-30f, 1}, {-88, 0}, {-1e4f, 0}, {-1e30f, 0}, {-INFINITY, 0},
-                                    {89, INFINITY}, {1e30f, INFINITY}, {INFINITY, INFINITY}};
+                                    {89, INFINITY}, {1e30f, INFINITY}, {INFINITY, INFINITY},
+                                    {NAN, NAN}, {NOT_A_NUMBER, NOT_A_NUMBER}};
   sweep s = {.is_exp = true};
   check_points(c, &s, points, COUNT_OF(points));
   sweep_all(c, &s, 1e-8f, 88.5f, 499);
