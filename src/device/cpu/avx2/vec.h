@@ -30,9 +30,11 @@ typedef __m256 vec_f;
 #define VEC_AHEAD 8192       /* bytes that weights are fetched ahead, into the second level cache */
 #define VEC_NEAR 1536        /* the same into the first level, up to VEC_FORESEEN columns, */
 #define VEC_NEAR_6 1024      /* of one column of Q6_K */
-#define VEC_NEAR_32 1536     /* of blocks of 32 */
+#define VEC_NEAR_32 1536     /* of blocks of 32, */
+#define VEC_NEAR_8_FROM 0    /* of Q8_0 from so many columns on, up to VEC_FORESEEN */
+#define VEC_NEAR_UP_TO 0     /* columns for which that is so whether they are foreseen or not */
 #define VEC_NEAR_ALWAYS 1    /* whatever a slot is told */
-#define VEC_FORESEEN 2       /* columns up to which hardware foresees what is read, better than that */
+#define VEC_FORESEEN 2       /* columns up to which hardware foresees what is read */
 enum {
   VEC_LANES = 8,
   VEC_ACC32 = 0,

@@ -43,11 +43,13 @@ typedef __m512 vec_f;
 #define VEC_SIGNED_8 0       /* many columns of Q8_0 meet magnitudes and signs of weights (mm_signed8.inc) */
 #define VEC_WIDENED 0
 #define VEC_AHEAD 8192       /* bytes that weights are fetched ahead, into the second level cache */
-#define VEC_NEAR 4096        /* the same into the first level, up to VEC_FORESEEN columns, if a slot is told to, */
-#define VEC_NEAR_6 4096      /* of Q6_K, */
-#define VEC_NEAR_32 0        /* of blocks of 32; 0: not at all */
+#define VEC_NEAR 6144        /* the same into the first level, if a slot is told to, */
+#define VEC_NEAR_6 6144      /* of up to VEC_JOINED columns of Q6_K, */
+#define VEC_NEAR_32 8192     /* of blocks of 32, */
+#define VEC_NEAR_8_FROM 3    /* of Q8_0 from so many columns on, up to VEC_FORESEEN */
 #define VEC_NEAR_ALWAYS 0    /* told to or not */
-#define VEC_FORESEEN 3       /* columns up to which hardware foresees what is read, better than that */
+#define VEC_NEAR_UP_TO 8     /* columns for which that is so whether they are foreseen or not */
+#define VEC_FORESEEN 3       /* columns up to which hardware foresees what is read */
 enum {
   VEC_LANES = 16,
   VEC_ACC32 = 1,      /* vec_dot accumulates int32, and may start from any int32 */
@@ -59,8 +61,8 @@ enum {
 };
 
 VEC_INLINE void vec_fetch(const char *p) { _mm_prefetch(p, _MM_HINT_T1); }
-
-VEC_INLINE void vec_fetch_near(const char *p) { _mm_prefetch(p, _MM_HINT_T0); }
+/* As assembly: gcc 12 gathers intrinsics for a dozen lines at one place, where a core that waits for memory drops most of them. */
+VEC_INLINE void vec_fetch_near(const char *p) { __asm__ volatile("prefetcht0 %0" : : "m"(*p)); }
 /* A line that will be written; a processor that has no such instruction does nothing. */
 VEC_INLINE void vec_fetch_to_write(const void *p) { __asm__ volatile("prefetchw %0" : : "m"(*(const char *)p)); }
 
