@@ -15,7 +15,7 @@ static int64_t max_of(int64_t a, int64_t b) { return a > b ? a : b; }
  * wait for itself. 0: never. */
 static const uint8_t two_from[QUANT_TYPE_END] = {
     [QUANT_F32] = 1,   [QUANT_F16] = 1,   [QUANT_BF16] = 1,  [QUANT_Q8_0] = 9,
-    [QUANT_Q4_0] = 6,  [QUANT_Q4_K] = 9,  [QUANT_Q5_K] = 19, [QUANT_Q6_K] = 15,
+    [QUANT_Q4_0] = 6,  [QUANT_Q4_K] = 9,  [QUANT_Q5_K] = 9,  [QUANT_Q6_K] = 9,
 };
 
 void cpu_mm(const cpu_kernels *k, quant_type type, const void *panels, size_t panel_bytes, int n_panels, int64_t k_row, const void *const *x,
