@@ -83,6 +83,10 @@ VECF_INLINE vecm vecf_is_nan(vecf x) {
 VECF_INLINE vecm vecm_range(int lo, int hi) { /* 0 <= lo < hi <= 16 */
   return vecf_from_bits(veci_and(veci_more(veci_all(hi), veci_lanes()), veci_more(veci_lanes(), veci_all(lo - 1))));
 }
+VECF_INLINE vecf vecf_keep(vecm m, vecf x) { return (vecf){_mm256_and_ps(m.a, x.a), _mm256_and_ps(m.b, x.b)}; } /* m ? x : +0 */
+VECF_INLINE vecm vecm_not_less(vecm m, vecf x, vecf y) { /* m and not x < y */
+  return vecf_keep(m, (vecf){_mm256_cmp_ps(x.a, y.a, _CMP_NLT_UQ), _mm256_cmp_ps(x.b, y.b, _CMP_NLT_UQ)});
+}
 VECF_INLINE vecf vecf_choose(vecm m, vecf x, vecf y) {
   return (vecf){_mm256_blendv_ps(y.a, x.a, m.a), _mm256_blendv_ps(y.b, x.b, m.b)};
 }

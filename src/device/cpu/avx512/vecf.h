@@ -57,6 +57,8 @@ VECF_INLINE vecf vecf_times_2_to(vecf p, vecf n, veci t, vecf x) {
 VECF_INLINE vecm vecm_range(int lo, int hi) { /* 0 <= lo < hi <= 16 */
   return (__mmask16)((0xffffu << lo) & (0xffffu >> (16 - hi)));
 }
+VECF_INLINE vecm vecm_not_less(vecm m, vecf a, vecf b) { return _mm512_mask_cmp_ps_mask(m, a, b, _CMP_NLT_UQ); } /* m and not a < b */
+VECF_INLINE vecf vecf_keep(vecm m, vecf a) { return _mm512_maskz_mov_ps(m, a); }                                 /* m ? a : +0 */
 VECF_INLINE vecf vecf_choose(vecm m, vecf a, vecf b) { return _mm512_mask_blend_ps(m, b, a); } /* m ? a : b */
 VECF_INLINE veci veci_choose(vecm m, veci a, veci b) { return _mm512_mask_blend_epi32(m, b, a); }
 
