@@ -33,6 +33,7 @@ typedef __m256 vec_f;
 #define VEC_NEAR_32 1536     /* of blocks of 32, */
 #define VEC_NEAR_8_FROM 0    /* of Q8_0 from so many columns on, up to VEC_FORESEEN */
 #define VEC_NEAR_UP_TO 0     /* columns for which that is so whether they are foreseen or not */
+#define VEC_NEAR_MORE 4608   /* so much further if a slot is told to */
 #define VEC_NEAR_ALWAYS 1    /* whatever a slot is told */
 #define VEC_FORESEEN 2       /* columns up to which hardware foresees what is read */
 enum {

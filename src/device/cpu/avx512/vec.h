@@ -47,6 +47,7 @@ typedef __m512 vec_f;
 #define VEC_NEAR_6 6144      /* of up to VEC_JOINED columns of Q6_K, */
 #define VEC_NEAR_32 8192     /* of blocks of 32, */
 #define VEC_NEAR_8_FROM 3    /* of Q8_0 from so many columns on, up to VEC_FORESEEN */
+#define VEC_NEAR_MORE 0      /* all of them so much further */
 #define VEC_NEAR_ALWAYS 0    /* told to or not */
 #define VEC_NEAR_UP_TO 8     /* columns for which that is so whether they are foreseen or not */
 #define VEC_FORESEEN 3       /* columns up to which hardware foresees what is read */
