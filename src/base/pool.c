@@ -1,6 +1,6 @@
 /* pool.c: worker threads. A run is announced by a generation counter; a barrier is one line that counts arrivals and one that
- * counts generations. Who waits spins for some microseconds (not at all if there are more threads than processors) and then
- * sleeps on a futex. With one thread nothing of this happens. */
+ * counts generations, or of few threads one that counts the arrivals of all generations. Who waits spins for some microseconds (not at all
+ * if there are more threads than processors) and then sleeps on a futex. With one thread nothing of this happens. */
 #include <limits.h>
 #include <linux/futex.h>
 #include <pthread.h>
@@ -10,7 +10,10 @@
 
 #include "base/base.h"
 
-enum { THREADS_MAX = 1024 };
+enum {
+  THREADS_MAX = 1024,
+  THREADS_FEW = 4 /* More would keep those who arrive from the line they all look at. */
+};
 
 /* How long to spin: about what falling asleep and being woken costs, so waiting is never twice as dear as the better way. */
 static const double spin_seconds = 30e-6;
@@ -20,6 +23,11 @@ typedef struct line { /* a counter alone on its cache line, and how many sleep o
   _Atomic uint32_t sleepers;
 } line;
 
+typedef struct tickets { /* the same for a counter that never comes round; the kernel compares its low half */
+  _Alignas(64) _Atomic uint64_t value;
+  _Atomic uint32_t sleepers;
+} tickets;
+
 typedef struct worker {
   struct pool *pool;
   pthread_t thread;
@@ -27,7 +35,8 @@ typedef struct worker {
 } worker;
 
 struct pool {
-  line arrived, generation; /* barrier */
+  line arrived, generation; /* barrier of many threads */
+  tickets few;              /* of few */
   line run;                 /* generation of runs */
   line left;                /* workers that are still in the current run */
   pool_fn *fn;
@@ -56,8 +65,32 @@ static void wait_change(line *l, uint32_t seen, int spins) {
   atomic_fetch_sub_explicit(&l->sleepers, 1, memory_order_relaxed);
 }
 
+static uint32_t *low_half(tickets *t) { return (uint32_t *)(void *)&t->value + (__BYTE_ORDER__ == __ORDER_BIG_ENDIAN__); }
+
+/* One look and one change of one line a thread: with two threads on two caches 200 ns instead of 290, on one 30 instead of 65. */
+static void barrier_of_few(pool *p) {
+  tickets *t = &p->few;
+  const uint64_t n = (uint64_t)p->n_threads, mine = atomic_fetch_add_explicit(&t->value, 1, memory_order_seq_cst), all = (mine / n + 1) * n;
+  if (mine + 1 == all) {
+    if (atomic_load_explicit(&t->sleepers, memory_order_seq_cst)) syscall(SYS_futex, low_half(t), FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+    return;
+  }
+  for (int i = 0; i < p->spins; i++) {
+    if (atomic_load_explicit(&t->value, memory_order_acquire) >= all) return;
+    os_pause();
+  }
+  atomic_fetch_add_explicit(&t->sleepers, 1, memory_order_seq_cst);
+  for (uint64_t seen; (seen = atomic_load_explicit(&t->value, memory_order_seq_cst)) < all;)
+    syscall(SYS_futex, low_half(t), FUTEX_WAIT_PRIVATE, (uint32_t)seen, NULL, NULL, 0);
+  atomic_fetch_sub_explicit(&t->sleepers, 1, memory_order_relaxed);
+}
+
 void pool_barrier(pool *p) {
   if (p->n_threads == 1) return;
+  if (p->n_threads <= THREADS_FEW) {
+    barrier_of_few(p);
+    return;
+  }
   uint32_t generation = atomic_load_explicit(&p->generation.value, memory_order_acquire);
   if (atomic_fetch_add_explicit(&p->arrived.value, 1, memory_order_acq_rel) + 1 == (uint32_t)p->n_threads) {
     atomic_store_explicit(&p->arrived.value, 0, memory_order_relaxed);
