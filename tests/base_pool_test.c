@@ -35,7 +35,7 @@ static void run_rounds(void *arg, int i_thread, int n_threads) {
 
 static void test_barrier_orders_memory(void **state) {
   (void)state;
-  static const int counts[] = {1, 2, 3, 8, THREADS_MAX}; /* fewer and more than processors */
+  static const int counts[] = {1, 2, 3, 4, 5, 8, THREADS_MAX}; /* fewer and more than processors */
   for (size_t i = 0; i < COUNT_OF(counts); i++) {
     rounds r = {0};
     assert_int_equal(pool_open(&r.p, counts[i], NULL), TANDEM_OK);

@@ -12,7 +12,7 @@
 
 enum {
   THREADS_MAX = 1024,
-  THREADS_FEW = 4 /* More would keep those who arrive from the line they all look at. */
+  THREADS_FEW = 4 /* more would keep those who arrive from the line they all look at */
 };
 
 /* How long to spin: about what falling asleep and being woken costs, so waiting is never twice as dear as the better way. */
@@ -65,14 +65,18 @@ static void wait_change(line *l, uint32_t seen, int spins) {
   atomic_fetch_sub_explicit(&l->sleepers, 1, memory_order_relaxed);
 }
 
+/* What a futex looks at. */
 static uint32_t *low_half(tickets *t) { return (uint32_t *)(void *)&t->value + (__BYTE_ORDER__ == __ORDER_BIG_ENDIAN__); }
 
-/* One look and one change of one line a thread: with two threads on two caches 200 ns instead of 290, on one 30 instead of 65. */
+/* Who arrives takes a ticket and waits until all of its generation are taken: one change of one line a thread, half the time of the other
+ * way where threads share a cache, two thirds where they do not (docs/SPEED.md). The sleepers' order is that of wake. */
 static void barrier_of_few(pool *p) {
   tickets *t = &p->few;
-  const uint64_t n = (uint64_t)p->n_threads, mine = atomic_fetch_add_explicit(&t->value, 1, memory_order_seq_cst), all = (mine / n + 1) * n;
+  const uint64_t n = (uint64_t)p->n_threads, mine = atomic_fetch_add_explicit(&t->value, 1, memory_order_seq_cst);
+  const uint64_t all = (mine / n + 1) * n;
   if (mine + 1 == all) {
-    if (atomic_load_explicit(&t->sleepers, memory_order_seq_cst)) syscall(SYS_futex, low_half(t), FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+    if (atomic_load_explicit(&t->sleepers, memory_order_seq_cst))
+      syscall(SYS_futex, low_half(t), FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
     return;
   }
   for (int i = 0; i < p->spins; i++) {

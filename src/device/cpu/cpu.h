@@ -78,7 +78,9 @@ typedef void cpu_cell_fn(void *block, int cell, const float *x, int dim);
 typedef struct cpu_kernels {
   cpu_mm_fn *mm[QUANT_TYPE_END];
   cpu_mm_fn *mm_two[QUANT_TYPE_END]; /* the same for an even number of panels, faster with many columns; NULL: there is none */
-  bool near; /* this processor reads weights from memory faster if they are asked for shortly before */
+  /* This processor reads weights and K/V from memory faster if they are asked for into the first level; at AVX2, where all are, from further
+   * ahead than others want it. */
+  bool near;
   cpu_score_fn *score[QUANT_TYPE_END];
   cpu_value_fn *value[QUANT_TYPE_END];
   cpu_cell_fn *put_k[QUANT_TYPE_END], *put_v[QUANT_TYPE_END];
