@@ -13,8 +13,8 @@ size_t cpu_panel_bytes(quant_type type, int64_t cols) {
 
 typedef uint32_t dword4 __attribute__((vector_size(16)));
 
-/* Four dwords of four rows each; written as the four rows of dword 0, of dword 1, ... */
-static inline void transpose4(const char *const *row, size_t at, cpu_line *to, int stride, int r) {
+/* Four dwords from byte `at` on of four rows, from row r on: the four rows of dword 0, of dword 1, ... */
+static inline void transpose4(const char *const *row, size_t at, int r, dword4 out[4]) {
   dword4 a, b, c, d;
   memcpy(&a, row[r] + at, 16);
   memcpy(&b, row[r + 1] + at, 16);
@@ -22,21 +22,22 @@ static inline void transpose4(const char *const *row, size_t at, cpu_line *to, i
   memcpy(&d, row[r + 3] + at, 16);
   dword4 ab_low = __builtin_shufflevector(a, b, 0, 4, 1, 5), ab_high = __builtin_shufflevector(a, b, 2, 6, 3, 7);
   dword4 cd_low = __builtin_shufflevector(c, d, 0, 4, 1, 5), cd_high = __builtin_shufflevector(c, d, 2, 6, 3, 7);
-  dword4 out[4] = {__builtin_shufflevector(ab_low, cd_low, 0, 1, 4, 5), __builtin_shufflevector(ab_low, cd_low, 2, 3, 6, 7),
-                   __builtin_shufflevector(ab_high, cd_high, 0, 1, 4, 5), __builtin_shufflevector(ab_high, cd_high, 2, 3, 6, 7)};
-  for (int i = 0; i < 4; i++) memcpy(to[stride * i][r], &out[i], 16);
+  out[0] = __builtin_shufflevector(ab_low, cd_low, 0, 1, 4, 5), out[1] = __builtin_shufflevector(ab_low, cd_low, 2, 3, 6, 7);
+  out[2] = __builtin_shufflevector(ab_high, cd_high, 0, 1, 4, 5), out[3] = __builtin_shufflevector(ab_high, cd_high, 2, 3, 6, 7);
 }
 
-/* n_lines dwords of 16 rows, from byte `at` of each, to every stride-th line. */
-static void pack_apart(const char *const *row, size_t at, cpu_line *to, int stride, int n_lines) {
+/* n_lines dwords of 16 rows, from byte `at` of each. */
+static void pack_lines(const char *const *row, size_t at, cpu_line *to, int n_lines) {
   int j = 0;
+  dword4 out[4];
   for (; j + 4 <= n_lines; j += 4)
-    for (int r = 0; r < CPU_PANEL; r += 4) transpose4(row, at + 4 * (size_t)j, to + stride * j, stride, r);
-  for (to += stride * j; j < n_lines; j++, to += stride)
-    for (int r = 0; r < CPU_PANEL; r++) memcpy((*to)[r], row[r] + at + 4 * (size_t)j, 4);
+    for (int r = 0; r < CPU_PANEL; r += 4) {
+      transpose4(row, at + 4 * (size_t)j, r, out);
+      for (int i = 0; i < 4; i++) memcpy(to[j + i][r], &out[i], 16);
+    }
+  for (; j < n_lines; j++)
+    for (int r = 0; r < CPU_PANEL; r++) memcpy(to[j][r], row[r] + at + 4 * (size_t)j, 4);
 }
-
-static void pack_lines(const char *const *row, size_t at, cpu_line *to, int n_lines) { pack_apart(row, at, to, 1, n_lines); }
 
 static void pack_halves(const char *const *row, size_t at, void *to) {
   for (int r = 0; r < CPU_PANEL; r++) memcpy((char *)to + 2 * r, row[r] + at, 2);
@@ -51,14 +52,27 @@ static void unpack_lines(char *row, const cpu_line *from, int n_lines, int r) { 
 static void unpack_half(char *row, const void *from, int r) { memcpy(row, (const char *)from + 2 * r, 2); }
 
 /* Q6_K. Four weights in three bytes: two bits each in h, nibbles in q0 (of weights 0 and 2) and q1 (1 and 3), become weights 0, 1 and
- * 2 with two bits of weight 3 on top of each. n such triples, and back. */
-static void join_q6(uint8_t *h, uint8_t *q0, uint8_t *q1, int n) {
-  for (int i = 0; i < n; i++) {
-    int high = h[i], low0 = q0[i], low1 = q1[i], last = low1 >> 4 | (high >> 6) << 4;
-    h[i] = (uint8_t)((low0 & 15) | (high & 3) << 4 | last << 6);
-    q0[i] = (uint8_t)((low1 & 15) | (high & 12) << 2 | (last >> 2) << 6);
-    q1[i] = (uint8_t)(low0 >> 4 | (high & 48) | (last >> 4) << 6);
-  }
+ * 2 with two bits of weight 3 on top of each. Four lanes of such bytes, and back n bytes of each. */
+static inline void join_q6(dword4 *h, dword4 *q0, dword4 *q1) {
+  dword4 high = *h, low0 = *q0, low1 = *q1, last = (low1 >> 4 & 0x0f0f0f0f) | (high >> 2 & 0x30303030);
+  *h = (low0 & 0x0f0f0f0f) | (high & 0x03030303) << 4 | (last & 0x03030303) << 6;
+  *q0 = (low1 & 0x0f0f0f0f) | (high & 0x0c0c0c0c) << 2 | (last & 0x0c0c0c0c) << 4;
+  *q1 = (low0 >> 4 & 0x0f0f0f0f) | (high & 0x30303030) | (last & 0x30303030) << 2;
+}
+
+/* Half a block: its h lies at h_at, its nibbles at q_at. */
+static void pack_q6(const char *const *row, size_t h_at, size_t q_at, cpu_line (*to)[3]) {
+  dword4 line[3][4];
+  for (int j = 0; j < 8; j += 4)
+    for (int r = 0; r < CPU_PANEL; r += 4) {
+      transpose4(row, h_at + 4 * (size_t)j, r, line[0]);
+      transpose4(row, q_at + 4 * (size_t)j, r, line[1]);
+      transpose4(row, q_at + 32 + 4 * (size_t)j, r, line[2]);
+      for (int i = 0; i < 4; i++) {
+        join_q6(&line[0][i], &line[1][i], &line[2][i]);
+        for (int l = 0; l < 3; l++) memcpy(to[j + i][l][r], &line[l][i], 16);
+      }
+    }
 }
 
 static void part_q6(uint8_t *h, uint8_t *q0, uint8_t *q1, int n) {
@@ -94,11 +108,7 @@ static void pack_block(quant_type type, const char *const *row, char *panel, int
   } else if (type == QUANT_Q6_K) {
     cpu_q6_k *b = (cpu_q6_k *)(panel + cpu_q6_k_at(i, n));
     for (int half = 0; half < 2; half++) {
-      cpu_line *line = b->lines[half][0];
-      pack_apart(row, 128 + 32 * (size_t)half, line, 3, 8);
-      pack_apart(row, 64 * (size_t)half, line + 1, 3, 8);
-      pack_apart(row, 64 * (size_t)half + 32, line + 2, 3, 8);
-      for (int j = 0; j < 24; j += 3) join_q6(line[j][0], line[j + 1][0], line[j + 2][0], sizeof *line);
+      pack_q6(row, 128 + 32 * (size_t)half, 64 * (size_t)half, b->lines[half]);
     }
     pack_lines(row, 192, b->scales, 4);
     pack_halves(row, 208, panel + cpu_q6_k_d(i));
@@ -175,6 +185,11 @@ static void pack_plain(quant_type type, int64_t cols, const char *rows, size_t r
     memset(panel + (CPU_PANEL * i + (size_t)n_rows) * size, 0, (size_t)(CPU_PANEL - n_rows) * size);
 }
 
+/* A processor does not see ahead in sixteen rows: the same block of the next panel's is asked for, where there may be none. */
+static void fetch_block(const char *block, int n_bytes) {
+  for (int i = 0; i < n_bytes; i += 64) __builtin_prefetch(block + i);
+}
+
 void cpu_panel_pack(quant_type type, int64_t cols, const void *rows, size_t row_bytes, int n_rows, void *panel) {
   const quant_info *info = &quant_table[type];
   size_t used = quant_row_bytes(type, cols) * CPU_PANEL;
@@ -188,6 +203,7 @@ void cpu_panel_pack(quant_type type, int64_t cols, const void *rows, size_t row_
     const char *row[CPU_PANEL];
     for (int r = 0; r < CPU_PANEL; r++)
       row[r] = r < n_rows ? (const char *)rows + (size_t)r * row_bytes + (size_t)i * (size_t)info->bytes : no_block;
+    for (int r = 0; r < n_rows; r++) fetch_block(row[r] + CPU_PANEL * row_bytes, info->bytes);
     pack_block(type, row, panel, i, n);
   }
 }
