@@ -196,6 +196,7 @@ typedef struct os_memory {
 os_memory os_memory_now(void);
 uint64_t os_random(void);
 bool os_is_terminal(int fd);
+bool os_is_file(int fd);        /* a regular one */
 void os_pause(void);           /* tells the processor that this is a spin loop */
 
 /* ---- mapped.c: bytes of a file in place of a part of a region, for as long as they are used ---------------------------- */
@@ -206,8 +207,9 @@ void os_pause(void);           /* tells the processor that this is a spin loop *
 typedef struct os_mapping os_mapping;
 status os_mapping_open(os_mapping **m, const char *path, const os_identity *is, uint64_t offset, size_t n, void *at, error *err);
 void os_mapping_close(os_mapping *m); /* NULL is allowed */
-/* Brings n of its bytes into memory now, and checks. */
-status os_mapping_bring(const os_mapping *m, const void *at, size_t n, error *err);
+/* Of the bytes of such a mapping: asks the system for n, and waits until n are in memory. Any thread. */
+void os_mapping_ask(const void *at, size_t n);
+void os_mapping_bring(const void *at, size_t n);
 /* TANDEM_ERROR_IO if the file is not what it was when it was opened: written to, or cut. One fstat. */
 status os_mapping_check(const os_mapping *m, error *err);
 

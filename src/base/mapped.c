@@ -160,13 +160,17 @@ void os_mapping_close(os_mapping *m) {
 
 /* ---- while it is open ----------------------------------------------------------------------------------------------- */
 
-status os_mapping_bring(const os_mapping *m, const void *at, size_t n, error *err) {
+void os_mapping_ask(const void *at, size_t n) {
+  size_t into = (uintptr_t)at & ((size_t)sysconf(_SC_PAGESIZE) - 1);
+  if (n) madvise((char *)(uintptr_t)at - into, n + into, MADV_WILLNEED);
+}
+
+void os_mapping_bring(const void *at, size_t n) {
   const volatile unsigned char *bytes = at;
   unsigned char sum = 0;
   /* One byte of each stretch that a fault maps at once. */
   for (size_t i = 0; i < n; i += OS_FAULT_AROUND) sum ^= bytes[i];
   (void)sum;
-  return os_mapping_check(m, err);
 }
 
 status os_mapping_check(const os_mapping *m, error *err) {

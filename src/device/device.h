@@ -61,6 +61,8 @@ typedef struct device_ops {
   status (*weight_layout)(const device *d, op_value *v, error *err);
   /* Brings rows of file bytes into that layout at `to` (the value's first byte). All threads work on it. */
   status (*weight_load)(device *d, const op_value *v, const void *from, void *to, error *err);
+  /* Brings n bytes into memory that lie mapped from a file at `at`, and asks for the n_ahead that follow them. All threads work on it. */
+  void (*weight_bring)(device *d, const void *at, size_t n, size_t n_ahead);
   /* Can it do this step with these operand types and layouts? Names the step and the operand if not. */
   status (*supports)(const device *d, const device_program *p, const op_step *s, error *err);
   /* Bytes of work area a program needs: per-thread temporaries, column lists. */

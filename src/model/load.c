@@ -131,11 +131,9 @@ static status load_ordered(const model *m, const model_weight *w, const device_o
   return st;
 }
 
-static status load_weight(const model *m, const model_weight *w, const gguf *g, const device_ops *ops, device *d, const os_mapping *mapped,
-                          char *to, error *err) {
+static status load_weight(const model *m, const model_weight *w, const gguf *g, const device_ops *ops, device *d, char *to, error *err) {
   const uint8_t *from;
   TRY(gguf_tensor_bytes(g, w->source, &from, err));
-  if (w->mapped) return os_mapping_bring(mapped, to, w->value.extent, err);
   if (w->tensor == T_ORDERING) return load_order(m, w, from, (float *)(void *)to, err);
   if (w->ordered) return load_ordered(m, w, ops, d, from, to, err);
   if (arch_tensors[w->tensor].dims[1] != DIM_NONE) return load_matrix(w, g, ops, d, from, to, err);
@@ -143,21 +141,50 @@ static status load_weight(const model *m, const model_weight *w, const gguf *g, 
   return TANDEM_OK;
 }
 
+/* How far loading is, and whom to tell. */
+typedef struct advance {
+  tandem_progress_fn *tell;
+  void *user;
+  uint64_t done, total;
+} advance;
+
+static status tell(const advance *a, error *err) {
+  if (!a->tell || a->tell(a->user, "load", a->done, a->total)) return TANDEM_OK;
+  return base_fail(err, TANDEM_ERROR_CANCELLED, NULL, "loading was cancelled");
+}
+
+enum { BRING = 64 << 20 }; /* bytes that stay in their file and are brought in at once */
+
+static status bring_mapped(const model *m, const device_ops *ops, device *d, const char *region, advance *a, error *err) {
+  for (size_t at = 0, n; at < m->mapped_bytes; at += n) {
+    size_t left = m->mapped_bytes - at;
+    n = left < BRING ? left : BRING;
+    TRY(tell(a, err));
+    ops->weight_bring(d, region + at, n, left - n < BRING ? left - n : BRING);
+    a->done += n;
+  }
+  return TANDEM_OK;
+}
+
 status model_load(model *m, const gguf *g, const device_ops *ops, device *d, void *region, os_mapping **mapped,
                   tandem_progress_fn *progress, void *user, error *err) {
-  uint64_t total = 0, done = 0;
+  advance a = {.tell = progress, .user = user, .total = m->mapped_bytes};
   *mapped = NULL;
-  if (m->mapped_bytes) TRY(gguf_map(g, m->mapped_from, m->mapped_bytes, region, mapped, err));
-  for (int32_t i = 0; i < m->n_weights; i++) total += m->weights[i].value.extent;
+  for (int32_t i = 0; i < m->n_weights; i++) a.total += m->weights[i].mapped ? 0 : m->weights[i].value.extent;
+  if (m->mapped_bytes) {
+    TRY(gguf_map(g, m->mapped_from, m->mapped_bytes, region, mapped, err));
+    TRY(bring_mapped(m, ops, d, region, &a, err));
+  }
   for (int32_t i = 0; i < m->n_weights; i++) {
     const model_weight *w = &m->weights[i];
-    if (progress && !progress(user, "load", done, total))
-      return base_fail(err, TANDEM_ERROR_CANCELLED, NULL, "loading was cancelled");
-    if (i + 1 < m->n_weights) gguf_will_need(g, m->weights[i + 1].source);
-    TRY(load_weight(m, w, g, ops, d, *mapped, (char *)region + w->value.offset, err));
+    if (w->mapped) continue;
+    TRY(tell(&a, err));
+    if (i + 1 < m->n_weights && !m->weights[i + 1].mapped) gguf_will_need(g, m->weights[i + 1].source);
+    TRY(load_weight(m, w, g, ops, d, (char *)region + w->value.offset, err));
     if (i + 1 == m->n_weights || m->weights[i + 1].source != w->source) gguf_dont_need(g, w->source);
-    done += w->value.extent;
+    a.done += w->value.extent;
   }
-  if (progress && !progress(user, "load", total, total)) return base_fail(err, TANDEM_ERROR_CANCELLED, NULL, "loading was cancelled");
+  TRY(tell(&a, err));
+  if (*mapped) TRY(os_mapping_check(*mapped, err));
   return gguf_check(g, err);
 }

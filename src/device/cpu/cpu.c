@@ -269,6 +269,7 @@ const device_ops cpu_device_ops = {
     .info = cpu_info,
     .weight_layout = cpu_weight_layout,
     .weight_load = cpu_weight_load,
+    .weight_bring = cpu_weight_bring,
     .supports = cpu_supports,
     .work_bytes = cpu_work_bytes,
     .run = cpu_run_batch,

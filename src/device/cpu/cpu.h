@@ -186,6 +186,7 @@ size_t cpu_attn_shared(const device_program *p, int n_threads);
 /* weight.c: the device_ops of the same names. */
 status cpu_weight_layout(const device *d, op_value *v, error *err);
 status cpu_weight_load(device *d, const op_value *v, const void *from, void *to, error *err);
+void cpu_weight_bring(device *d, const void *at, size_t n, size_t n_ahead);
 status cpu_ceiling(device *d, tandem_ceiling what, double seconds, double *per_second, error *err); /* ceilings.c */
 device_cells_get cpu_cells_get;    /* cells.c */
 device_cells_put cpu_cells_put;

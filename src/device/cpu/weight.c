@@ -70,3 +70,26 @@ status cpu_weight_load(device *d, const op_value *v, const void *from, void *to,
   pool_run(cpu->pool, load_share, &j);
   return TANDEM_OK;
 }
+
+/* ---- weights that stay in their file -------------------------------------------------------------------------------- */
+
+typedef struct bring_job {
+  pool_counter next;
+  const char *at;
+  size_t n, n_ahead;
+} bring_job;
+
+enum { SPREAD = 1 << 20 }; /* bytes a thread takes at a time: enough that page tables are not shared */
+
+static void bring_share(void *arg, int i_thread, int n_threads) {
+  bring_job *j = arg;
+  (void)n_threads;
+  if (i_thread == 0) os_mapping_ask(j->at + j->n, j->n_ahead);
+  for (size_t at; (at = (size_t)pool_claim(&j->next, SPREAD)) < j->n;) os_mapping_bring(j->at + at, j->n - at < SPREAD ? j->n - at : SPREAD);
+}
+
+void cpu_weight_bring(device *d, const void *at, size_t n, size_t n_ahead) {
+  cpu_device *cpu = (cpu_device *)(void *)d;
+  bring_job j = {.at = at, .n = n, .n_ahead = n_ahead};
+  pool_run(cpu->pool, bring_share, &j);
+}
