@@ -273,6 +273,11 @@ uint64_t os_random(void) {
 
 bool os_is_terminal(int fd) { return isatty(fd) == 1; }
 
+bool os_is_file(int fd) {
+  struct stat s;
+  return !fstat(fd, &s) && S_ISREG(s.st_mode);
+}
+
 void os_pause(void) {
 #if defined(__x86_64__) || defined(__i386__)
   __builtin_ia32_pause();

@@ -26,8 +26,9 @@ typedef struct generation {
   double prompt_seconds, answer_seconds;
   uint64_t seed;
   bool show_draft;
-  bool stream; /* stdout is a terminal: every piece is shown at once */
-  status st;   /* of the text callback */
+  bool terminal; /* stdout is one */
+  bool stream;   /* somebody may read along: every piece is sent at once */
+  status st;     /* of the text callback */
   error *err;
 } generation;
 
@@ -222,7 +223,8 @@ static status check_prompt(const generation *g) {
 }
 
 status cli_run(const cli_options *o, error *err) {
-  generation g = {.o = o, .err = err, .info = {.size = sizeof g.info}, .stream = os_is_terminal(STDOUT_FILENO),
+  generation g = {.o = o, .err = err, .info = {.size = sizeof g.info}, .terminal = os_is_terminal(STDOUT_FILENO),
+                  .stream = !o->json && !os_is_file(STDOUT_FILENO),
                   .show_draft = o->show_draft && cli_color(o, STDOUT_FILENO)};
   tandem_engine_params params;
   tandem_sampling sampling;
@@ -248,7 +250,7 @@ status cli_run(const cli_options *o, error *err) {
   TRY_DONE(generate(&g));
   if (o->json)
     TRY_DONE(write_json(&g));
-  else if (g.stream)
+  else if (g.terminal)
     TRY_DONE(cli_write("\n", 1, err));
   fflush(stdout);
   cli_warn_draft(g.engine, warned);
