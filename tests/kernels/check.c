@@ -45,11 +45,15 @@ void check_level(cpu_level level) {
   told->ran[level] = true;
 }
 
-bool check_runs(const check *c, int level, const bool same[CPU_LEVELS]) {
+static bool same_kernel(const check *c, int a, int b, size_t slot_offset) {
+  return memcmp((const char *)&c->kernels[a] + slot_offset, (const char *)&c->kernels[b] + slot_offset, sizeof(void (*)(void))) == 0;
+}
+
+bool check_runs(const check *c, int level, size_t slot_offset) {
   if (level == CPU_SCALAR) return true;
-  if (!c->wanted[level] || same[CPU_SCALAR]) return false;
+  if (!c->wanted[level] || same_kernel(c, level, CPU_SCALAR, slot_offset)) return false;
   for (int below = CPU_SCALAR + 1; below < level; below++) {
-    if (c->wanted[below] && same[below]) return false;
+    if (c->wanted[below] && same_kernel(c, level, below, slot_offset)) return false;
   }
   return true;
 }

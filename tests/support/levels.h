@@ -4,7 +4,11 @@
 
 #include "device/device.h"
 
-static const char *const test_levels[] = {"scalar", "avx2", "avx512", "avx512bf16"};
+static const char *const test_levels[] = {
+#define LEVEL(id, name) #name,
+#include "device/cpu/level.def"
+#undef LEVEL
+};
 
 /* This machine and this build have it. */
 static inline bool test_level_present(const char *level) {

@@ -18,7 +18,12 @@
 enum { CPU_PANEL = 16 };  /* rows of a weight that lie together: one 512-bit vector of f32 */
 enum { CPU_BLOCK = 256 }; /* positions of an attention block = cells of a K/V page */
 
-typedef enum cpu_level { CPU_SCALAR, CPU_AVX2, CPU_AVX512, CPU_AVX512BF16, CPU_LEVELS } cpu_level;
+typedef enum cpu_level {
+#define LEVEL(id, name) CPU_##id,
+#include "device/cpu/level.def"
+#undef LEVEL
+  CPU_LEVELS
+} cpu_level;
 const char *cpu_level_name(cpu_level level);
 bool cpu_level_present(cpu_level level); /* this machine and this build have it */
 
@@ -108,19 +113,14 @@ typedef struct cpu_kernels {
 
 /* Fills k with scalar and what the levels up to `level` override, for this processor. */
 void cpu_kernels_fill(cpu_kernels *k, cpu_level level);
-void cpu_scalar_mm(cpu_kernels *k);
-void cpu_scalar_attn(cpu_kernels *k);
-void cpu_scalar_row(cpu_kernels *k);
-void cpu_avx2_mm(cpu_kernels *k);
-void cpu_avx2_attn(cpu_kernels *k);
-void cpu_avx2_row(cpu_kernels *k);
-void cpu_avx512_mm(cpu_kernels *k);
-void cpu_avx512_mm_two(cpu_kernels *k);
-void cpu_avx512_attn(cpu_kernels *k);
-void cpu_avx512_row(cpu_kernels *k);
-void cpu_avx512bf16_mm(cpu_kernels *k);
-void cpu_avx512bf16_mm_two(cpu_kernels *k);
-void cpu_avx512bf16_attn(cpu_kernels *k);
+/* What a level overrides, where it does: products, attention, rows, products of pairs of panels. */
+#define LEVEL(id, name)                      \
+  void cpu_##name##_mm(cpu_kernels *k);      \
+  void cpu_##name##_attn(cpu_kernels *k);    \
+  void cpu_##name##_row(cpu_kernels *k);     \
+  void cpu_##name##_mm_two(cpu_kernels *k);
+#include "device/cpu/level.def"
+#undef LEVEL
 
 /* One row of a weight as f32 (embedding): from row-major blocks or out of panels. */
 void cpu_decode_row(const op_value *w, const void *bytes, int64_t row, float *y);

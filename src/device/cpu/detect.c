@@ -6,8 +6,7 @@
 
 /* What a level overrides of those below it, and its loops of mm.h. */
 typedef struct level_info {
-  const char *name;
-  bool (*present)(void);
+  bool (*present)(void); /* NULL: this build lacks it */
   void (*fill[4])(cpu_kernels *k); /* products, attention, rows, products of pairs of panels; NULL: as below */
   void (*peak)(cpu_peak *p);
 } level_info;
@@ -60,17 +59,22 @@ static unsigned family(void) { return 0; }
 #endif
 
 static const level_info levels[CPU_LEVELS] = {
-    [CPU_SCALAR] = {"scalar", always, {cpu_scalar_mm, cpu_scalar_attn, cpu_scalar_row}, cpu_scalar_peak},
+    [CPU_SCALAR] = {always, {cpu_scalar_mm, cpu_scalar_attn, cpu_scalar_row}, cpu_scalar_peak},
 #if defined(CPU_HAVE_X86)
-    [CPU_AVX2] = {"avx2", has_avx2, {cpu_avx2_mm, cpu_avx2_attn, cpu_avx2_row}, cpu_avx2_peak},
-    [CPU_AVX512] = {"avx512", has_avx512, {cpu_avx512_mm, cpu_avx512_attn, cpu_avx512_row, cpu_avx512_mm_two}, cpu_avx512_peak},
-    [CPU_AVX512BF16] = {"avx512bf16", has_avx512bf16, {cpu_avx512bf16_mm, cpu_avx512bf16_attn, NULL, cpu_avx512bf16_mm_two}, cpu_avx512bf16_peak},
-#else
-    [CPU_AVX2] = {.name = "avx2"}, [CPU_AVX512] = {.name = "avx512"}, [CPU_AVX512BF16] = {.name = "avx512bf16"},
+    [CPU_AVX2] = {has_avx2, {cpu_avx2_mm, cpu_avx2_attn, cpu_avx2_row}, cpu_avx2_peak},
+    [CPU_AVX512] = {has_avx512, {cpu_avx512_mm, cpu_avx512_attn, cpu_avx512_row, cpu_avx512_mm_two}, cpu_avx512_peak},
+    [CPU_AVX512BF16] = {has_avx512bf16, {cpu_avx512bf16_mm, cpu_avx512bf16_attn, NULL, cpu_avx512bf16_mm_two}, cpu_avx512bf16_peak},
 #endif
 };
 
-const char *cpu_level_name(cpu_level level) { return (unsigned)level < CPU_LEVELS ? levels[level].name : "unknown"; }
+const char *cpu_level_name(cpu_level level) {
+  static const char *const names[] = {
+#define LEVEL(id, name) #name,
+#include "device/cpu/level.def"
+#undef LEVEL
+  };
+  return (unsigned)level < CPU_LEVELS ? names[level] : "unknown";
+}
 
 bool cpu_level_present(cpu_level level) {
   return (unsigned)level < CPU_LEVELS && levels[level].present && levels[level].present();

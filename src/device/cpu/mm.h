@@ -124,9 +124,8 @@ typedef struct cpu_peak {
   double int8_ops, f32_ops, bf16_ops; /* of a round: a multiply-add is two */
 } cpu_peak;
 void cpu_level_peak(cpu_level level, cpu_peak *p); /* detect.c */
-void cpu_scalar_peak(cpu_peak *p);
-void cpu_avx2_peak(cpu_peak *p);
-void cpu_avx512_peak(cpu_peak *p);
-void cpu_avx512bf16_peak(cpu_peak *p);
+#define LEVEL(id, name) void cpu_##name##_peak(cpu_peak *p);
+#include "device/cpu/level.def"
+#undef LEVEL
 
 #endif
