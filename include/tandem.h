@@ -97,7 +97,7 @@ typedef struct tandem_engine_params {
   int32_t n_threads;          /* 1..1024; 0 = the processors this process may use */
   tandem_kv_type kv_type_k;   /* default F16 */
   tandem_kv_type kv_type_v;   /* default F16 */
-  const char *cpu;            /* "scalar", "avx2", "avx512", "avx512bf16"; NULL = the best the machine has */
+  const char *cpu;            /* "scalar", "avx2", "avxvnni", "avx512", "avx512bf16"; NULL = the best the machine has */
   uint64_t memory;            /* bytes the process may have at its peak, with all it has already; 0 = no limit but what the
                                  machine, the cgroups and RLIMIT_AS leave, which always holds. See tandem_fit */
   bool plan_only;             /* read the metadata and plan, load no weights: for info and explain. Lack of memory is no error */

@@ -71,7 +71,7 @@ const cli_arg cli_args[] = {
      .kind = ARG_CHOICE, .at = AT(kv_type_v), .choices = KV_TYPES, .env = {"CACHE_TYPE_V"}, .unset = "--kv-type",
      .help = "element type of the values alone"},
     {.names = {"--cpu"}, .value = "LEVEL", .group = MODEL_GROUP, .commands = ENGINE,
-     .kind = ARG_WORD, .at = AT(cpu), .choices = "scalar avx2 avx512 avx512bf16", .env = {"CPU"}, .unset = "the best the machine has",
+     .kind = ARG_WORD, .at = AT(cpu), .choices = "scalar avx2 avxvnni avx512 avx512bf16", .env = {"CPU"}, .unset = "the best the machine has",
      .help = "instruction set to use"},
     {.names = {"--memory"}, .value = "SIZE", .group = MODEL_GROUP, .commands = ENGINE,
      .kind = ARG_SIZE, .at = AT(memory), .env = {"MEMORY"}, .unset = "what the machine has free",

@@ -42,12 +42,16 @@ static bool has_avx512(void) {
   return all(b, f | dq | bw | vl) && all(c, vnni);
 }
 
-static bool has_avx512bf16(void) {
+/* A bit of what came later. */
+static bool has_later(unsigned bit) {
   unsigned a, b, c, d;
-  if (!has_avx512() || !__get_cpuid_count(7, 0, &a, &b, &c, &d) || a < 1) return false; /* a: the last subleaf */
-  const unsigned bf16 = 1u << 5;
-  return __get_cpuid_count(7, 1, &a, &b, &c, &d) && all(a, bf16);
+  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || a < 1) return false; /* a: the last subleaf */
+  return __get_cpuid_count(7, 1, &a, &b, &c, &d) && all(a, bit);
 }
+
+static bool has_avxvnni(void) { return has_avx2() && has_later(1u << 4); }
+
+static bool has_avx512bf16(void) { return has_avx512() && has_later(1u << 5); }
 
 /* With the extension that is counted from 15 on. */
 static unsigned family(void) {
@@ -62,6 +66,7 @@ static const level_info levels[CPU_LEVELS] = {
     [CPU_SCALAR] = {always, {cpu_scalar_mm, cpu_scalar_attn, cpu_scalar_row}, cpu_scalar_peak},
 #if defined(CPU_HAVE_X86)
     [CPU_AVX2] = {has_avx2, {cpu_avx2_mm, cpu_avx2_attn, cpu_avx2_row}, cpu_avx2_peak},
+    [CPU_AVXVNNI] = {has_avxvnni, {cpu_avxvnni_mm}, cpu_avxvnni_peak},
     [CPU_AVX512] = {has_avx512, {cpu_avx512_mm, cpu_avx512_attn, cpu_avx512_row, cpu_avx512_mm_two}, cpu_avx512_peak},
     [CPU_AVX512BF16] = {has_avx512bf16, {cpu_avx512bf16_mm, cpu_avx512bf16_attn, NULL, cpu_avx512bf16_mm_two}, cpu_avx512bf16_peak},
 #endif

@@ -1,0 +1,80 @@
+/* avxvnni/vec: the words of mm.inc on 256-bit vectors with dot products of bytes: vpdpbusd, exact in int32. A sum of a block of 256 fits the
+ * low half of its lane (QUANT_REACH), so scaling it is one vpdpwssd by a scale whose upper half is zero. */
+#ifndef CPU_AVXVNNI_VEC_H
+#define CPU_AVXVNNI_VEC_H
+
+#include "device/cpu/avx2/vec256.h"
+
+#define TILE_PANELS 1
+#define VEC_COLUMNS 6        /* of a tile */
+#define VEC_COLUMNS_4 4      /* of Q4_K */
+#define VEC_COLUMNS_PLAIN 6  /* of a tile of a plain type, which has no second accumulator */
+#define VEC_DIRECT 4         /* of a tile that unpacks blocks of 256 in registers */
+#define VEC_STAGED 3         /* of a tile that meets unpacked blocks of 256 */
+#define VEC_WHOLE_6 0        /* of Q6_K always so many: the last computes some column twice */
+#define VEC_KEPT 1           /* the first of many tiles of blocks of 256 unpacks them for the others */
+#define VEC_NEXT 0           /* tiles ask for the next panels, not for what comes VEC_AHEAD bytes later */
+#define VEC_STRETCH 0        /* blocks of Q4_K whose scales are unpacked for many columns (mm_stretch.inc); 0: it is done without */
+#define VEC_STAGED_FROM_6 5  /* columns of Q6_K up to which all tiles unpack in registers */
+#define VEC_JOINED 1         /* of a tile of Q6_K that takes all sub-blocks of a part line by line */
+#define VEC_SIGNED_8 0       /* many columns of Q8_0 meet magnitudes and signs of weights (mm_signed8.inc) */
+#define VEC_WIDENED 1        /* many columns of F16 meet widened weights (mm_widened.inc) */
+#define VEC_AHEAD 8192       /* bytes that weights are fetched ahead, into the second level cache */
+#define VEC_NEAR 1536        /* the same into the first level, up to VEC_FORESEEN columns, */
+#define VEC_NEAR_6 1024      /* of one column of Q6_K */
+#define VEC_NEAR_32 1536     /* of blocks of 32, */
+#define VEC_NEAR_8_FROM 0    /* of Q8_0 from so many columns on, up to VEC_FORESEEN */
+#define VEC_NEAR_UP_TO 0     /* columns for which that is so whether they are foreseen or not */
+#define VEC_NEAR_MORE 4608   /* so much further if a slot is told to */
+#define VEC_NEAR_ALWAYS 1    /* whatever a slot is told */
+#define VEC_FORESEEN 2       /* columns up to which hardware foresees what is read */
+enum {
+  VEC_LANES = 8,
+  VEC_ACC32 = 1,
+  VEC_PAIRS = 0,
+  VEC_OFFSET_8 = 128,
+  VEC_DEPTH_4 = 8,
+  VEC_DEPTH_5 = 8,
+  VEC_DEPTH_6 = 8
+};
+
+/* ---- dot products --------------------------------------------------------------------------------------------------- */
+
+/* t + four products of unsigned weights and signed activations a lane. As assembly, or a compiler may take the encoding of AVX-512. */
+VEC_INLINE vec_i vec_dot(vec_i t, vec_i w, vec_i x) {
+  __asm__("%{vex%} vpdpbusd %2, %1, %0" : "+x"(t) : "x"(w), "x"(x));
+  return t;
+}
+/* The same with the four activations at x for every lane. */
+VEC_INLINE vec_i vec_dot_at(vec_i t, vec_i w, const int8_t *x) { return vec_dot(t, w, vec_spread(x)); }
+/* The same for signed weights, which vec_weight_8 has made unsigned. */
+VEC_INLINE vec_i vec_weight_8(vec_i w) { return _mm256_xor_si256(w, vec_byte(-128)); }
+VEC_INLINE vec_i vec_dot_8(vec_i t, vec_i w, vec_i x) { return vec_dot(t, w, x); }
+VEC_INLINE vec_i vec_dot_8_at(vec_i t, vec_i w, const int8_t *x) { return vec_dot_at(t, w, x); }
+VEC_INLINE vec_i vec_total(vec_i t) { return t; }
+/* i + two products of int16 pairs. */
+VEC_INLINE vec_i vec_dot_16(vec_i i, vec_i a, vec_i b) {
+  __asm__("%{vex%} vpdpwssd %2, %1, %0" : "+x"(i) : "x"(a), "x"(b));
+  return i;
+}
+VEC_INLINE vec_i vec_dot_16_at(vec_i i, vec_i a, const int16_t *x) { return vec_dot_16(i, a, vec_spread(x)); }
+VEC_INLINE vec_i vec_scaled(vec_i i, vec_i t, vec_i scale) { return vec_dot_16(i, t, scale); }
+/* Byte b of every lane as a scale, unsigned or signed. */
+VEC_INLINE vec_i vec_scale(vec_i a, int b) {
+  const vec_i first = _mm256_set_epi32((int)0x8080800c, (int)0x80808008, (int)0x80808004, (int)0x80808000, (int)0x8080800c,
+                                       (int)0x80808008, (int)0x80808004, (int)0x80808000);
+  return _mm256_shuffle_epi8(a, _mm256_add_epi8(first, vec_int(b)));
+}
+VEC_INLINE vec_i vec_scale_signed(vec_i a, int b) {
+  const vec_i first = _mm256_set_epi32((int)0x80800c80, (int)0x80800880, (int)0x80800480, (int)0x80800080, (int)0x80800c80,
+                                       (int)0x80800880, (int)0x80800480, (int)0x80800080);
+  return _mm256_srai_epi16(_mm256_shuffle_epi8(a, _mm256_add_epi8(first, vec_int(b << 8))), 8);
+}
+/* Words of VEC_PAIRS, which is not so here. */
+VEC_INLINE vec_i vec_pair(vec_i a, vec_i b) { return _mm256_blend_epi16(a, _mm256_slli_epi32(b, 16), 0xaa); }
+VEC_INLINE vec_i vec_signed_pair(vec_i a, int b) {
+  (void)b;
+  return a;
+}
+
+#endif
