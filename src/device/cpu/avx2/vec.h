@@ -16,7 +16,8 @@
 #define VEC_KEPT 0           /* the first of many tiles of blocks of 256 unpacks them for the others */
 #define VEC_NEXT 0           /* tiles ask for the next panels, not for what comes VEC_AHEAD bytes later */
 #define VEC_STRETCH 0        /* blocks of Q4_K whose scales are unpacked for many columns (mm_stretch.inc); 0: it is done without */
-#define VEC_STAGED_FROM_6 5  /* columns of Q6_K up to which all tiles unpack in registers */
+#define VEC_STAGED_FROM_4 0  /* columns of Q4_K up to which all tiles unpack in registers; 0: any number */
+#define VEC_STAGED_FROM_6 5  /* the same of Q6_K */
 #define VEC_JOINED 1         /* of a tile of Q6_K that takes all sub-blocks of a part line by line */
 #define VEC_SIGNED_8 1       /* many columns of Q8_0 meet magnitudes and signs of weights (mm_signed8.inc) */
 #define VEC_WIDENED 1        /* many columns of F16 meet widened weights (mm_widened.inc) */

@@ -38,6 +38,7 @@ typedef __m512 vec_f;
 #define VEC_NEXT 1
 #define VEC_STRETCH 4
 #endif
+#define VEC_STAGED_FROM_4 0  /* columns of Q4_K up to which all tiles unpack in registers; 0: any number */
 #define VEC_COLUMNS_PLAIN 12 /* of a tile of a plain type, which has no second accumulator */
 #define VEC_WHOLE_6 0        /* of Q6_K always so many: the last computes some column twice */
 #define VEC_SIGNED_8 0       /* many columns of Q8_0 meet magnitudes and signs of weights (mm_signed8.inc) */

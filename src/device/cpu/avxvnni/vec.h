@@ -15,7 +15,8 @@
 #define VEC_KEPT 1           /* the first of many tiles of blocks of 256 unpacks them for the others */
 #define VEC_NEXT 0           /* tiles ask for the next panels, not for what comes VEC_AHEAD bytes later */
 #define VEC_STRETCH 0        /* blocks of Q4_K whose scales are unpacked for many columns (mm_stretch.inc); 0: it is done without */
-#define VEC_STAGED_FROM_6 5  /* columns of Q6_K up to which all tiles unpack in registers */
+#define VEC_STAGED_FROM_4 8  /* columns of Q4_K up to which all tiles unpack in registers; 0: any number */
+#define VEC_STAGED_FROM_6 5  /* the same of Q6_K */
 #define VEC_JOINED 1         /* of a tile of Q6_K that takes all sub-blocks of a part line by line */
 #define VEC_SIGNED_8 0       /* many columns of Q8_0 meet magnitudes and signs of weights (mm_signed8.inc) */
 #define VEC_WIDENED 1        /* many columns of F16 meet widened weights (mm_widened.inc) */
@@ -24,7 +25,7 @@
 #define VEC_NEAR_6 1024      /* of one column of Q6_K */
 #define VEC_NEAR_32 1536     /* of blocks of 32, */
 #define VEC_NEAR_8_FROM 0    /* of Q8_0 from so many columns on, up to VEC_FORESEEN */
-#define VEC_NEAR_UP_TO 0     /* columns for which that is so whether they are foreseen or not */
+#define VEC_NEAR_UP_TO 8     /* columns for which that is so whether they are foreseen or not */
 #define VEC_NEAR_MORE 4608   /* so much further if a slot is told to */
 #define VEC_NEAR_ALWAYS 1    /* whatever a slot is told */
 #define VEC_FORESEEN 2       /* columns up to which hardware foresees what is read */
