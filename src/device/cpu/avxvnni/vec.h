@@ -3,6 +3,7 @@
 #ifndef CPU_AVXVNNI_VEC_H
 #define CPU_AVXVNNI_VEC_H
 
+#define VEC_FETCH_IN_PLACE 1 /* what is asked for into the first level is asked for where it is written */
 #include "device/cpu/avx2/vec256.h"
 
 #define TILE_PANELS 1
