@@ -1,5 +1,6 @@
 /* avxvnni/mm: the matrix products of mm.inc on 256-bit vectors with dot products of bytes, for processors that have no AVX-512. Overrides
- * every slot. Knows nothing of steps and threads. */
+ * the slots of quantised types. Knows nothing of steps and threads. */
+#define MM_NO_PLAIN
 #include "device/cpu/avxvnni/vec.h"
 #include "device/cpu/mm.h"
 #include "device/cpu/mm.inc"
