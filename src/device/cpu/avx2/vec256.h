@@ -1,5 +1,5 @@
 /* avx2/vec256: the words of mm.inc that levels of 256-bit vectors share: a vector is half a panel line, 8 rows. What is not here, dot
- * products and the sizes of tiles, is in the vec.h that includes it. */
+ * products and the sizes of most tiles, is in the vec.h that includes it. */
 #ifndef CPU_AVX2_VEC256_H
 #define CPU_AVX2_VEC256_H
 
@@ -11,6 +11,22 @@
 
 typedef __m256i vec_i;
 typedef __m256 vec_f;
+
+#define TILE_PANELS 1
+#define VEC_COLUMNS_PLAIN 6  /* of a tile of a plain type, which has no second accumulator */
+#define VEC_NEXT 0           /* tiles ask for the next panels, not for what comes VEC_AHEAD bytes later */
+#define VEC_STRETCH 0        /* blocks of Q4_K whose scales are unpacked for many columns (mm_stretch.inc); 0: it is done without */
+#define VEC_JOINED 1         /* of a tile of Q6_K that takes all sub-blocks of a part line by line */
+#define VEC_STAGED_FROM_6 5  /* columns of Q6_K up to which all tiles unpack in registers */
+#define VEC_WIDENED 1        /* many columns of F16 meet widened weights (mm_widened.inc) */
+#define VEC_AHEAD 8192       /* bytes that weights are fetched ahead, into the second level cache */
+#define VEC_NEAR 1536        /* the same into the first level, up to VEC_FORESEEN columns, */
+#define VEC_NEAR_6 1024      /* of one column of Q6_K */
+#define VEC_NEAR_32 1536     /* of blocks of 32, */
+#define VEC_NEAR_8_FROM 0    /* of Q8_0 from so many columns on, up to VEC_FORESEEN */
+#define VEC_NEAR_MORE 4608   /* so much further if a slot is told to */
+#define VEC_NEAR_ALWAYS 1    /* whatever a slot is told */
+#define VEC_FORESEEN 2       /* columns up to which hardware foresees what is read */
 
 VEC_INLINE void vec_fetch(const char *p) { _mm_prefetch(p, _MM_HINT_T1); }
 /* As assembly where a level wants it: gcc 12 gathers intrinsics for a dozen lines at one place. */
@@ -68,6 +84,8 @@ VEC_INLINE vec_i vec_to_bit4(vec_i a, int down, int bit) {
   if (!__builtin_constant_p(down) || down) a = _mm256_srl_epi32(a, _mm_cvtsi32_si128(down));
   return _mm256_slli_epi32(a, 4 - bit);
 }
+/* The low halves of two int32 a lane, as a pair. */
+VEC_INLINE vec_i vec_pair(vec_i a, vec_i b) { return _mm256_blend_epi16(a, _mm256_slli_epi32(b, 16), 0xaa); }
 /* Bytes 2 b and 2 b + 1 of every lane as a pair of int16. */
 VEC_INLINE vec_i vec_byte_pair(vec_i a, int b) {
   const vec_i first = _mm256_set_epi32((int)0x800d800c, (int)0x80098008, (int)0x80058004, (int)0x80018000, (int)0x800d800c,

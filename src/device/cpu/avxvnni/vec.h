@@ -6,30 +6,15 @@
 #define VEC_FETCH_IN_PLACE 1 /* what is asked for into the first level is asked for where it is written */
 #include "device/cpu/avx2/vec256.h"
 
-#define TILE_PANELS 1
 #define VEC_COLUMNS 6        /* of a tile */
 #define VEC_COLUMNS_4 4      /* of Q4_K */
-#define VEC_COLUMNS_PLAIN 6  /* of a tile of a plain type, which has no second accumulator */
 #define VEC_DIRECT 4         /* of a tile that unpacks blocks of 256 in registers */
 #define VEC_STAGED 3         /* of a tile that meets unpacked blocks of 256 */
 #define VEC_WHOLE_6 0        /* of Q6_K always so many: the last computes some column twice */
 #define VEC_KEPT 1           /* the first of many tiles of blocks of 256 unpacks them for the others */
-#define VEC_NEXT 0           /* tiles ask for the next panels, not for what comes VEC_AHEAD bytes later */
-#define VEC_STRETCH 0        /* blocks of Q4_K whose scales are unpacked for many columns (mm_stretch.inc); 0: it is done without */
 #define VEC_STAGED_FROM_4 8  /* columns of Q4_K up to which all tiles unpack in registers; 0: any number */
-#define VEC_STAGED_FROM_6 5  /* the same of Q6_K */
-#define VEC_JOINED 1         /* of a tile of Q6_K that takes all sub-blocks of a part line by line */
 #define VEC_SIGNED_8 0       /* many columns of Q8_0 meet magnitudes and signs of weights (mm_signed8.inc) */
-#define VEC_WIDENED 1        /* many columns of F16 meet widened weights (mm_widened.inc) */
-#define VEC_AHEAD 8192       /* bytes that weights are fetched ahead, into the second level cache */
-#define VEC_NEAR 1536        /* the same into the first level, up to VEC_FORESEEN columns, */
-#define VEC_NEAR_6 1024      /* of one column of Q6_K */
-#define VEC_NEAR_32 1536     /* of blocks of 32, */
-#define VEC_NEAR_8_FROM 0    /* of Q8_0 from so many columns on, up to VEC_FORESEEN */
-#define VEC_NEAR_UP_TO 8     /* columns for which that is so whether they are foreseen or not */
-#define VEC_NEAR_MORE 4608   /* so much further if a slot is told to */
-#define VEC_NEAR_ALWAYS 1    /* whatever a slot is told */
-#define VEC_FORESEEN 2       /* columns up to which hardware foresees what is read */
+#define VEC_NEAR_UP_TO 8     /* columns up to which weights are asked for into the first level, foreseen or not */
 enum {
   VEC_LANES = 8,
   VEC_ACC32 = 1,
@@ -72,8 +57,7 @@ VEC_INLINE vec_i vec_scale_signed(vec_i a, int b) {
                                        (int)0x80800880, (int)0x80800480, (int)0x80800080);
   return _mm256_srai_epi16(_mm256_shuffle_epi8(a, _mm256_add_epi8(first, vec_int(b << 8))), 8);
 }
-/* Words of VEC_PAIRS, which is not so here. */
-VEC_INLINE vec_i vec_pair(vec_i a, vec_i b) { return _mm256_blend_epi16(a, _mm256_slli_epi32(b, 16), 0xaa); }
+/* A word of VEC_PAIRS, which is not so here. */
 VEC_INLINE vec_i vec_signed_pair(vec_i a, int b) {
   (void)b;
   return a;
